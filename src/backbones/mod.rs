@@ -1,0 +1,140 @@
+//! The text-to-image models: one folder a family, all behind [`Backbone`].
+//!
+//! What differs between families (text encoding, the denoiser's inputs, the VAE, the scheduler that
+//! their files name) stays in their folders. What they share (a step, guidance, the tap, a resumable
+//! trajectory) is written once, in [`crate::sampling`].
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::Result;
+use crate::sampling::Schedule;
+
+/// What a family's loader found out about a model from its files.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// `sdxl`, `flux`, `qwen-image`.
+    pub family: &'static str,
+    /// SHA-256 over the configuration files and every tensor's bytes or, for large models, over
+    /// the files' headers and sizes: a probe belongs to one fingerprint.
+    pub fingerprint: String,
+    /// Channels of the latents.
+    pub latent_channels: usize,
+    /// Pixels of the image to one latent, along each side.
+    pub vae_scale: usize,
+    /// Width and height must be multiples of this many pixels.
+    pub size_multiple: usize,
+    /// What the model is made for, where its files say so.
+    pub default_width: usize,
+    pub default_height: usize,
+    pub default_steps: usize,
+    pub default_guidance: f64,
+    /// The scheduler's class and prediction type, e.g. `EulerDiscreteScheduler/v_prediction`.
+    pub sampler: String,
+    /// Every block that can be tapped, as diffusers names it, in forward order.
+    pub tappable: Vec<String>,
+    /// Those that the family taps when it is not told otherwise (the middle ones).
+    pub default_tap: Vec<String>,
+    /// Bytes of the weights as loaded.
+    pub weight_bytes: u64,
+}
+
+/// A text as the denoiser reads it.
+#[derive(Clone, Debug)]
+pub struct TextState {
+    /// (1, tokens, dim)
+    pub embeds: Tensor,
+    /// (1, pooled dim), where the family has one.
+    pub pooled: Option<Tensor>,
+}
+
+/// What the denoiser is conditioned on: a prompt and, with classifier-free guidance, its opposite.
+#[derive(Clone, Debug)]
+pub struct Conditioning {
+    pub positive: TextState,
+    /// `None`: no classifier-free guidance, one denoiser evaluation a step.
+    pub negative: Option<TextState>,
+}
+
+/// A word of a prompt and the text keys (positions in [`TextState::embeds`]) that carry it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    pub text: String,
+    /// Bytes of the prompt.
+    pub span: Range<usize>,
+    pub tokens: Range<usize>,
+}
+
+/// What to read inside the denoiser while it runs. An empty tap costs nothing.
+#[derive(Clone, Debug, Default)]
+pub struct TapRequest {
+    /// Attention blocks whose probabilities are kept: exact module paths out of [`Facts::tappable`].
+    pub blocks: Vec<String>,
+    /// Whether the activations after the middle block are kept as well.
+    pub middle: bool,
+}
+
+impl TapRequest {
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && !self.middle
+    }
+
+    pub fn wants(&self, block: &str) -> bool {
+        self.blocks.iter().any(|b| b == block)
+    }
+}
+
+/// What was read: rows are the batch's, as the denoiser was called.
+#[derive(Clone, Debug, Default)]
+pub struct Tapped {
+    /// Module path → (rows, heads, image queries, text keys), probabilities.
+    pub maps: BTreeMap<String, Tensor>,
+    /// (rows, channels, height, width)
+    pub middle: Option<Tensor>,
+}
+
+/// One call of the denoiser: `rows` latents, each with its own text and time.
+pub struct DenoiserInput<'a> {
+    /// (rows, channels, height, width), already scaled by the sampler.
+    pub latents: &'a Tensor,
+    /// One a row, in the scheduler's own units.
+    pub timesteps: &'a [f32],
+    /// One a row; all of one token count.
+    pub texts: &'a [&'a TextState],
+    /// Pixels of the image to be.
+    pub width: usize,
+    pub height: usize,
+}
+
+/// A model: its weights on a device, ready to encode, step and decode.
+pub trait Backbone: Send + Sync {
+    fn facts(&self) -> &Facts;
+
+    fn device(&self) -> &Device;
+
+    fn dtype(&self) -> DType;
+
+    /// Encodes the prompt and, where `guidance` asks for classifier-free guidance, what stands
+    /// against it: the negative prompt, or what diffusers takes when there is none.
+    fn encode(&self, prompt: &str, negative: Option<&str>, guidance: f64) -> Result<Conditioning>;
+
+    /// The words of a prompt and the text keys that carry them, cut where the encoder cuts.
+    fn words(&self, prompt: &str) -> Result<Vec<Word>>;
+
+    /// The noise schedule of a run of `steps` at this size.
+    fn schedule(&self, steps: usize, width: usize, height: usize) -> Result<Schedule>;
+
+    /// One evaluation of the denoiser: its raw output (rows, channels, height, width) and what was
+    /// tapped.
+    fn denoise(&self, input: &DenoiserInput<'_>, tap: &TapRequest) -> Result<(Tensor, Tapped)>;
+
+    /// Combines the two halves of classifier-free guidance, each (1, channels, height, width).
+    fn guide(&self, negative: &Tensor, positive: &Tensor, guidance: f64) -> Result<Tensor> {
+        Ok((negative + ((positive - negative)? * guidance)?)?)
+    }
+
+    /// Latents (1, channels, height, width) → an image (1, 3, height, width), RGB in 0–1.
+    fn decode(&self, latents: &Tensor) -> Result<Tensor>;
+}

@@ -1,0 +1,81 @@
+//! What can go wrong, in words for the agent or person who reads it.
+
+use std::path::{Path, PathBuf};
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Every error says what was wrong, the value that was seen, and what to do instead.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An argument that cannot be served: `field` names it, `help` says what would be right.
+    #[error("{field}: {problem}. {help}")]
+    Invalid {
+        field: &'static str,
+        problem: String,
+        help: String,
+    },
+
+    /// A model folder, or a file in it, that cannot be used.
+    #[error("model {model}: {problem}")]
+    Model { model: String, problem: String },
+
+    /// A file that could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+
+    /// The records' database.
+    #[error("the records in {}: {problem}", path.display())]
+    Records { path: PathBuf, problem: String },
+
+    /// The work was given up because whoever asked for it cancelled or went away.
+    #[error("cancelled")]
+    Cancelled,
+
+    /// More work is waiting than the engine takes on.
+    #[error("busy: {waiting} requests are waiting; call again in about {seconds} s")]
+    Busy { waiting: usize, seconds: u64 },
+
+    /// The device has too little memory for what was asked.
+    #[error("out of memory: {0}")]
+    OutOfMemory(String),
+
+    /// A failure inside the tensor library.
+    #[error("tensor computation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+
+    /// A bug: a condition that the code itself should have kept.
+    #[error("internal error: {0}; please report it")]
+    Internal(String),
+}
+
+impl Error {
+    /// An argument `field` that is wrong: `problem` holds the value seen, `help` what to send instead.
+    pub fn invalid(
+        field: &'static str,
+        problem: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        Self::Invalid {
+            field,
+            problem: problem.into(),
+            help: help.into(),
+        }
+    }
+
+    pub fn model(model: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Model {
+            model: model.into(),
+            problem: problem.into(),
+        }
+    }
+
+    /// Turns an I/O error about `path` into one that names it: `.map_err(Error::file(path))`.
+    pub fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::File { path, source }
+    }
+}

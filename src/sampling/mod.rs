@@ -1,0 +1,43 @@
+//! What all families share: the noise schedule, a denoising step, guidance, and the trajectory that
+//! can be paused after any step and taken up again.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+
+use crate::backbones::TextState;
+
+/// What the sampler's update reads the denoiser's output as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prediction {
+    Epsilon,
+    V,
+    Sample,
+}
+
+/// The noise levels of one run.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// What the denoiser is told at each step.
+    pub timesteps: Vec<f32>,
+    /// One more than there are steps.
+    pub sigmas: Vec<f32>,
+    /// The standard deviation of the initial latents.
+    pub init_noise_sigma: f32,
+    pub prediction: Prediction,
+}
+
+/// What was seen of a trajectory at one step: enough for a probe, and independent of the device.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// Steps done when it was taken (the step with index `steps_done - 1` was the tapped one).
+    pub steps_done: usize,
+    /// The predicted finished latents, (channels, height, width), f32 on the CPU.
+    pub x0: Tensor,
+    /// Module path → (heads, image queries, text keys) of the conditional half, f32 on the CPU.
+    pub maps: BTreeMap<String, Tensor>,
+    /// The activations after the middle block, (channels, height, width), f32 on the CPU.
+    pub middle: Option<Tensor>,
+    /// The prompt as the denoiser read it, f32 on the CPU.
+    pub text: TextState,
+}

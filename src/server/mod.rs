@@ -1,0 +1,1 @@
+//! The MCP server: tools, prompts and resources over stdio. The only module that knows MCP.
