@@ -6,7 +6,7 @@ use std::sync::Arc;
 use image::RgbImage;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::backbones::Backbone;
+use crate::backbones::{Backbone, TapRequest};
 use crate::candidate::Candidate;
 use crate::models::Models;
 use crate::sampling::Observation;
@@ -42,6 +42,8 @@ pub struct Work {
     pub to_step: usize,
     /// Steps done at which an observation is wanted, each ≤ `to_step`.
     pub observe_at: Vec<usize>,
+    /// What an observation holds; read in the observed steps only.
+    pub tap: TapRequest,
     pub picture: bool,
 }
 

@@ -45,3 +45,16 @@ pub struct Tile {
 pub fn contact_sheet(_title: &str, _tiles: &[Tile]) -> RgbImage {
     RgbImage::new(1, 1)
 }
+
+/// A word and how much each place of the picture attends to it: its heat, `height` rows of `width`.
+pub struct WordHeat {
+    pub word: String,
+    pub width: usize,
+    pub height: usize,
+    pub heat: Vec<f32>,
+}
+
+/// One tile a word: the picture, and the word's attention over it.
+pub fn attention_over_words(_picture: &RgbImage, _words: &[WordHeat]) -> RgbImage {
+    RgbImage::new(1, 1)
+}
