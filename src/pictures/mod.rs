@@ -1,12 +1,22 @@
-//! Pictures: PNGs that say what they are, thumbnails, and contact sheets.
+//! Pictures: PNGs that say what they are, thumbnails, contact sheets and heat maps.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use crate::candidate::Candidate;
-use crate::{Error, Result};
+
+mod file;
+mod heat;
+mod lettering;
+mod sheet;
+mod thumbnail;
+
+pub use file::{picture_name, read_metadata, write_png, write_whole};
+pub use heat::{WordHeat, attention_over_words};
+pub use sheet::contact_sheet;
+pub use thumbnail::thumbnail;
 
 /// What is written into a PNG's text chunks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,22 +25,8 @@ pub struct PictureMetadata {
     pub handle: String,
     pub predicted: Option<f64>,
     /// metric → score.
-    pub measured: std::collections::BTreeMap<String, f64>,
+    pub measured: BTreeMap<String, f64>,
     pub software: String,
-}
-
-/// Writes a PNG whole or not at all.
-pub fn write_png(_path: &Path, _picture: &RgbImage, _metadata: &PictureMetadata) -> Result<()> {
-    Err(Error::Internal("pictures are not built".into()))
-}
-
-pub fn read_metadata(_path: &Path) -> Result<PictureMetadata> {
-    Err(Error::Internal("pictures are not built".into()))
-}
-
-/// JPEG bytes of at most `side` pixels a side whose base64 is at most `base64_bytes`.
-pub fn thumbnail(_picture: &RgbImage, _side: u32, _base64_bytes: usize) -> Result<Vec<u8>> {
-    Err(Error::Internal("pictures are not built".into()))
 }
 
 /// A tile of a contact sheet: its lines of text stand under the picture.
@@ -39,22 +35,4 @@ pub struct Tile {
     pub lines: Vec<String>,
     /// Drawn with a frame: the chosen one.
     pub chosen: bool,
-}
-
-/// Lays tiles out in a grid under a title.
-pub fn contact_sheet(_title: &str, _tiles: &[Tile]) -> RgbImage {
-    RgbImage::new(1, 1)
-}
-
-/// A word and how much each place of the picture attends to it: its heat, `height` rows of `width`.
-pub struct WordHeat {
-    pub word: String,
-    pub width: usize,
-    pub height: usize,
-    pub heat: Vec<f32>,
-}
-
-/// One tile a word: the picture, and the word's attention over it.
-pub fn attention_over_words(_picture: &RgbImage, _words: &[WordHeat]) -> RgbImage {
-    RgbImage::new(1, 1)
 }

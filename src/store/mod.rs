@@ -2,11 +2,19 @@
 //! may share and that survives a kill.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rusqlite::types::Type;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
-use crate::candidate::{Candidate, Handle};
+use crate::candidate::{Candidate, Handle, Seed, Settings};
 use crate::{Error, Result};
+
+mod schema;
+#[cfg(test)]
+mod tests;
 
 /// A prediction as it was answered, kept so that it need not be computed again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,43 +38,255 @@ pub struct RenderRecord {
     pub rendered_at: u64,
 }
 
-pub struct Store {}
+/// How long a write waits for another process that is writing.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The records. One connection behind a lock: what is asked of it takes well under a millisecond
+/// next to the seconds of a denoising step.
+pub struct Store {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+}
 
 impl Store {
-    /// Opens, or makes, the database in `folder`.
-    pub fn open(_folder: &Path) -> Result<Self> {
-        Err(Error::Internal("the store is not built".into()))
+    /// Opens, or makes, the database `foreseed.sqlite` in `folder`.
+    pub fn open(folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(|source| Error::Records {
+            path: folder.to_path_buf(),
+            problem: format!(
+                "the folder cannot be made ({source}); choose a data folder that can be written"
+            ),
+        })?;
+        let path = folder.join("foreseed.sqlite");
+        let connection = connect(&path).map_err(|refusal| match refusal {
+            schema::Refusal::Sql(error) => explain(&path, &error),
+            schema::Refusal::NotOurs(problem) => Error::Records {
+                path: path.clone(),
+                problem,
+            },
+        })?;
+        Ok(Self {
+            path,
+            connection: Mutex::new(connection),
+        })
     }
 
-    pub fn remember(&self, _candidates: &[(Handle, Candidate)]) -> Result<()> {
-        Err(Error::Internal("the store is not built".into()))
+    /// Keeps what the handles stand for. Once this returned, no kill takes it back.
+    pub fn remember(&self, candidates: &[(Handle, Candidate)]) -> Result<()> {
+        self.write(|change| {
+            let mut insert = change.prepare_cached(
+                "INSERT OR IGNORE INTO candidates (handle, prompt, seed, model, negative_prompt, \
+                 steps, guidance, width, height, first_seen) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            )?;
+            for (handle, candidate) in candidates {
+                let s = &candidate.settings;
+                insert.execute(params![
+                    handle.0,
+                    candidate.prompt,
+                    candidate.seed.0,
+                    s.model,
+                    s.negative_prompt,
+                    s.steps as i64,
+                    s.guidance,
+                    s.width as i64,
+                    s.height as i64,
+                    now() as i64,
+                ])?;
+            }
+            Ok(())
+        })
     }
 
     /// `None`: no such handle was ever given out.
-    pub fn recall(&self, _handle: &Handle) -> Result<Option<Candidate>> {
-        Err(Error::Internal("the store is not built".into()))
+    pub fn recall(&self, handle: &Handle) -> Result<Option<Candidate>> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT prompt, seed, model, negative_prompt, steps, guidance, width, height \
+                     FROM candidates WHERE handle = ?1",
+                )?
+                .query_row([&handle.0], candidate_of)
+                .optional()
+        })
     }
 
-    pub fn keep_predictions(&self, _predictions: &[PredictionRecord]) -> Result<()> {
-        Err(Error::Internal("the store is not built".into()))
+    pub fn keep_predictions(&self, predictions: &[PredictionRecord]) -> Result<()> {
+        let rows = predictions
+            .iter()
+            .map(|p| Ok((p, self.json(&p.prediction)?)))
+            .collect::<Result<Vec<_>>>()?;
+        self.write(|change| {
+            let mut insert = change.prepare_cached(
+                "INSERT OR REPLACE INTO predictions (handle, metric, at_step, probe, quality, \
+                 prediction, predicted_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?;
+            for (record, json) in &rows {
+                insert.execute(params![
+                    record.handle.0,
+                    record.metric,
+                    record.at_step as i64,
+                    record.probe,
+                    record.prediction.quality,
+                    json,
+                    now() as i64,
+                ])?;
+            }
+            Ok(())
+        })
     }
 
+    /// What this probe said of this candidate after `at_step` steps, if it was ever asked.
     pub fn prediction(
         &self,
-        _handle: &Handle,
-        _metric: &str,
-        _at_step: usize,
-        _probe: &str,
+        handle: &Handle,
+        metric: &str,
+        at_step: usize,
+        probe: &str,
     ) -> Result<Option<PredictionRecord>> {
-        Err(Error::Internal("the store is not built".into()))
+        let prediction = self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT prediction FROM predictions \
+                     WHERE handle = ?1 AND metric = ?2 AND at_step = ?3 AND probe = ?4",
+                )?
+                .query_row(params![handle.0, metric, at_step as i64, probe], |row| {
+                    from_json(row, 0)
+                })
+                .optional()
+        })?;
+        Ok(prediction.map(|prediction| PredictionRecord {
+            handle: handle.clone(),
+            metric: metric.to_owned(),
+            at_step,
+            probe: probe.to_owned(),
+            prediction,
+        }))
     }
 
-    pub fn keep_render(&self, _render: &RenderRecord) -> Result<()> {
-        Err(Error::Internal("the store is not built".into()))
+    /// Adds a picture to the history; earlier ones of the same candidate stay.
+    pub fn keep_render(&self, render: &RenderRecord) -> Result<()> {
+        let measured = self.json(&render.measured)?;
+        let path = render.path.to_string_lossy();
+        self.write(|change| {
+            change.execute(
+                "INSERT INTO renders (handle, path, measured, rendered_at) VALUES (?1, ?2, ?3, ?4)",
+                params![render.handle.0, path, measured, render.rendered_at as i64],
+            )?;
+            Ok(())
+        })
     }
 
     /// Newest first.
-    pub fn renders(&self, _at_most: usize) -> Result<Vec<RenderRecord>> {
-        Err(Error::Internal("the store is not built".into()))
+    pub fn renders(&self, at_most: usize) -> Result<Vec<RenderRecord>> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT handle, path, measured, rendered_at FROM renders \
+                     ORDER BY rendered_at DESC, id DESC LIMIT ?1",
+                )?
+                .query_map([at_most.min(i64::MAX as usize) as i64], |row| {
+                    Ok(RenderRecord {
+                        handle: Handle(row.get(0)?),
+                        path: PathBuf::from(row.get::<_, String>(1)?),
+                        measured: from_json(row, 2)?,
+                        rendered_at: row.get::<_, i64>(3)?.max(0) as u64,
+                    })
+                })?
+                .collect()
+        })
+    }
+
+    fn read<T>(&self, ask: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        ask(&self.lock()).map_err(|error| explain(&self.path, &error))
+    }
+
+    /// Runs `change` in one transaction that holds the write lock from its start, so that it waits
+    /// for other processes instead of failing half-way.
+    fn write(&self, change: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<()> {
+        let mut connection = self.lock();
+        let run = || {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            change(&transaction)?;
+            transaction.commit()
+        };
+        run().map_err(|error| explain(&self.path, &error))
+    }
+
+    /// A panic elsewhere cannot leave the connection half-changed: its transaction is rolled back.
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn json(&self, value: &impl Serialize) -> Result<String> {
+        serde_json::to_string(value).map_err(|error| Error::Records {
+            path: self.path.clone(),
+            problem: format!("a record cannot be written as JSON: {error}"),
+        })
+    }
+}
+
+fn connect(path: &Path) -> std::result::Result<Connection, schema::Refusal> {
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(PATIENCE)?;
+    // Readers go on while another process writes, and a commit is on the disk before it is answered.
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    schema::migrate(&mut connection)?;
+    Ok(connection)
+}
+
+fn candidate_of(row: &Row<'_>) -> rusqlite::Result<Candidate> {
+    Ok(Candidate {
+        prompt: row.get(0)?,
+        seed: Seed(row.get(1)?),
+        settings: Settings {
+            model: row.get(2)?,
+            negative_prompt: row.get(3)?,
+            steps: row.get::<_, i64>(4)?.max(0) as usize,
+            guidance: row.get(5)?,
+            width: row.get::<_, i64>(6)?.max(0) as usize,
+            height: row.get::<_, i64>(7)?.max(0) as usize,
+        },
+    })
+}
+
+fn from_json<T: for<'a> Deserialize<'a>>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+    })
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// What a person can do about a failure of the database.
+fn explain(path: &Path, error: &rusqlite::Error) -> Error {
+    let advice = match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            "the file is damaged; move it away and a new one is made, which does not know the \
+             handles given out so far"
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            "it cannot be opened for writing; check the permissions or choose another data folder"
+        }
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => {
+            "the disk is full or fails; free some space or choose another data folder"
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "another process has held it for long; stop that process or try again"
+        }
+        _ => "try again, or choose another data folder",
+    };
+    Error::Records {
+        path: path.to_path_buf(),
+        problem: format!("{error}; {advice}"),
     }
 }
