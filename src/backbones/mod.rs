@@ -130,6 +130,11 @@ pub trait Backbone: Send + Sync {
     /// tapped.
     fn denoise(&self, input: &DenoiserInput<'_>, tap: &TapRequest) -> Result<(Tensor, Tapped)>;
 
+    /// What a step costs: 2 where classifier-free guidance runs the denoiser on both halves.
+    fn evaluations_per_step(&self, _negative: Option<&str>, guidance: f64) -> u64 {
+        if guidance > 1.0 { 2 } else { 1 }
+    }
+
     /// Combines the two halves of classifier-free guidance, each (1, channels, height, width).
     fn guide(&self, negative: &Tensor, positive: &Tensor, guidance: f64) -> Result<Tensor> {
         Ok((negative + ((positive - negative)? * guidance)?)?)

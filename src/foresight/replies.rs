@@ -50,7 +50,9 @@ pub struct WeakWord {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PredictReply {
-    pub expected_quality: f64,
+    /// Absent where the call's patience ended before the first prediction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_quality: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<[f64; 2]>,
     /// The chance that a random seed of this prompt does not come out good.
@@ -82,6 +84,8 @@ pub struct RankReply {
     pub ranking: Vec<Ranked>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contact_sheet: Option<PathBuf>,
+    /// What to do now.
+    pub next: String,
     #[serde(flatten)]
     pub common: Common,
 }
@@ -89,7 +93,9 @@ pub struct RankReply {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BestWording {
     pub prompt: String,
-    pub expected_quality: f64,
+    /// Absent where the call's patience ended before the first prediction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_quality: Option<f64>,
     /// Over the original, on the same seeds.
     pub gain: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,7 +122,9 @@ pub struct RefineReply {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RenderReply {
-    pub path: PathBuf,
+    /// The PNG; absent where the call's patience ended before the picture was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
     pub seed: Seed,
     pub prompt: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,6 +134,9 @@ pub struct RenderReply {
     /// 0: from the start.
     pub resumed_from_step: u32,
     pub handle: Handle,
+    /// What to do now, where something is left to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
     #[serde(flatten)]
     pub common: Common,
 }

@@ -1,0 +1,93 @@
+//! The options that every subcommand shares, and what is opened with them.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::engine::{Engine, Limits};
+use crate::foresight::Foresight;
+use crate::models::{ModelOptions, Models};
+use crate::store::Store;
+use crate::{Error, Result};
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct Globals {
+    /// A model's name (`foreseed models list`) or a folder in diffusers' layout.
+    #[arg(long, global = true, value_name = "NAME|DIR")]
+    pub model: Option<String>,
+
+    /// Where pictures go, or the file that `trace` and `probe` write.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+
+    /// Where records, probes and pulled models are kept. Default: the platform's data folder.
+    #[arg(long, global = true, value_name = "DIR", env = "FORESEED_DATA")]
+    pub data: Option<PathBuf>,
+
+    /// Print the structured reply as JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Say more on stderr: -v, -vv. RUST_LOG is honoured as well.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl Globals {
+    /// The folder of records, probes and models; made if it is not there.
+    pub fn data_folder(&self) -> Result<PathBuf> {
+        let folder = match &self.data {
+            Some(folder) => folder.clone(),
+            None => directories::ProjectDirs::from("", "", "foreseed")
+                .map(|dirs| dirs.data_dir().to_path_buf())
+                .ok_or_else(|| {
+                    Error::invalid(
+                        "data",
+                        "this account has no home folder to keep records in",
+                        "Name a folder with --data DIR or FORESEED_DATA",
+                    )
+                })?,
+        };
+        std::fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
+        Ok(folder)
+    }
+
+    /// The folder that pictures go to; made when the first is written.
+    pub fn pictures_folder(&self) -> Result<PathBuf> {
+        match &self.out {
+            Some(folder) => Ok(folder.clone()),
+            None => Ok(self.data_folder()?.join("pictures")),
+        }
+    }
+
+    /// The models there are; no weights are loaded.
+    pub fn models(&self) -> Result<Models> {
+        Models::discover(ModelOptions {
+            model: self.model.clone(),
+            probes: Some(self.data_folder()?.join("probes")),
+        })
+    }
+
+    /// The four jobs, over an engine of this process. No weights are loaded yet.
+    pub fn foresight(&self) -> Result<Foresight> {
+        let models = Arc::new(self.models()?);
+        Ok(Foresight {
+            engine: Engine::start(models.clone(), Limits::default())?,
+            models,
+            store: Arc::new(Store::open(&self.data_folder()?)?),
+            out: self.pictures_folder()?,
+        })
+    }
+
+    /// Runs `work` to its end on a runtime of its own.
+    pub fn block_on<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(|e| Error::Internal(format!("no asynchronous runtime: {e}")))?
+            .block_on(work)
+    }
+}

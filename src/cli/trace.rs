@@ -1,0 +1,9 @@
+use super::Globals;
+use crate::{Error, Result};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+pub fn run(_args: Args, _globals: &Globals) -> Result<()> {
+    Err(Error::Internal("trace is not built".into()))
+}
