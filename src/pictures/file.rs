@@ -45,7 +45,16 @@ pub fn picture_name(candidate: &Candidate, handle: &Handle) -> String {
 
 /// Writes a PNG whole or not at all, with `metadata` in its text chunks.
 pub fn write_png(path: &Path, picture: &RgbImage, metadata: &PictureMetadata) -> Result<()> {
-    let bytes = encode(picture, metadata).map_err(Error::file(path))?;
+    let json = serde_json::to_string(metadata)
+        .map_err(|error| Error::Internal(format!("metadata that is not JSON: {error}")))?;
+    let texts = [(KEYWORD, json), (PARAMETERS, parameters(metadata))];
+    let bytes = encode(picture, texts).map_err(Error::file(path))?;
+    write_whole(path, &bytes)
+}
+
+/// Writes a PNG whole or not at all, with nothing in it but the picture: a contact sheet.
+pub fn write_plain_png(path: &Path, picture: &RgbImage) -> Result<()> {
+    let bytes = encode(picture, []).map_err(Error::file(path))?;
     write_whole(path, &bytes)
 }
 
@@ -97,13 +106,15 @@ pub fn read_metadata(path: &Path) -> Result<PictureMetadata> {
     serde_json::from_str(&text).map_err(|error| not_ours(format!("unreadable metadata: {error}")))
 }
 
-fn encode(picture: &RgbImage, metadata: &PictureMetadata) -> io::Result<Vec<u8>> {
+fn encode<'a>(
+    picture: &RgbImage,
+    texts: impl IntoIterator<Item = (&'a str, String)>,
+) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, picture.width(), picture.height());
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
-    let json = serde_json::to_string(metadata)?;
-    for (keyword, text) in [(KEYWORD, json), (PARAMETERS, parameters(metadata))] {
+    for (keyword, text) in texts {
         encoder
             .add_itxt_chunk(keyword.to_owned(), text)
             .map_err(io::Error::other)?;

@@ -13,7 +13,7 @@ mod lettering;
 mod sheet;
 mod thumbnail;
 
-pub use file::{picture_name, read_metadata, write_png, write_whole};
+pub use file::{picture_name, read_metadata, write_plain_png, write_png, write_whole};
 pub use heat::{WordHeat, attention_over_words};
 pub use sheet::contact_sheet;
 pub use thumbnail::thumbnail;

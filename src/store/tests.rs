@@ -11,7 +11,7 @@ fn candidate(seed: u32) -> Candidate {
         seed: Seed(seed),
         settings: Settings {
             model: "pocket".into(),
-            negative_prompt: (seed % 2 == 0).then(String::new),
+            negative_prompt: seed.is_multiple_of(2).then(String::new),
             steps: 25,
             guidance: 0.1 + 0.2,
             width: 64,
