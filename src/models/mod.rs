@@ -80,4 +80,9 @@ impl Models {
     pub fn probes(&self, _fingerprint: &str) -> Result<Vec<Arc<Probe>>> {
         Ok(Vec::new())
     }
+
+    /// The probes that were trained for a model of this name, found without loading its weights.
+    pub fn probes_of(&self, _name: &str) -> Result<Vec<Arc<Probe>>> {
+        Ok(Vec::new())
+    }
 }
