@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Every error says what was wrong, the value that was seen, and what to do instead.
 #[derive(Debug, thiserror::Error)]

@@ -1,1 +1,231 @@
 //! The MCP server: tools, prompts and resources over stdio. The only module that knows MCP.
+//!
+//! It speaks both eras of the protocol: 2026-07-28, where every request stands for itself, and those
+//! up to 2025-11-25, which begin with a handshake. Nothing is kept between calls but what the handles
+//! stand for, so the same server serves either.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmcp::model::{
+    CacheScope, CallToolRequestParams, CallToolResponse, CustomRequest, CustomResult, ErrorCode,
+    GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
+    ServerConfig, Tool,
+};
+use rmcp::service::RequestContext;
+use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
+use tokio_util::sync::CancellationToken;
+
+mod arguments;
+mod call;
+mod checks;
+mod lenient;
+mod progress;
+mod prompts;
+mod resources;
+mod schema;
+mod stdio;
+mod tools;
+
+use crate::foresight::Foresight;
+use crate::{Error, Result};
+
+/// What does not change while the server runs may be kept this long by a client.
+const FRESH: Duration = Duration::from_secs(3600);
+
+const INSTRUCTIONS: &str = "Foreseed tells how a text-to-image prompt and seed will turn out before \
+the image is paid for. Predict first; refine the prompt where prompt_risk is high; rank seeds where \
+the candidates differ; render only the best handle. A reply with complete false goes on when you \
+call again with the same arguments.";
+
+/// The tools, prompts and resources over one [`Foresight`].
+#[derive(Clone)]
+pub struct Server {
+    foresight: Arc<Foresight>,
+    /// A call answers with what it has after this long.
+    patience: Duration,
+    tools: Arc<Vec<tools::ToolCard>>,
+}
+
+impl Server {
+    pub fn new(foresight: Arc<Foresight>, patience: Duration) -> Self {
+        Self {
+            foresight,
+            patience,
+            tools: Arc::new(tools::all()),
+        }
+    }
+
+    /// Serves over this process's stdin and stdout until the client goes away or `stop` is
+    /// cancelled; what is then under way is given up within a step.
+    pub async fn serve_stdio(self, stop: CancellationToken) -> Result<()> {
+        let transport = stdio::Stdio::open(stop.clone())
+            .map_err(|error| Error::Internal(format!("stdio could not be opened: {error}")))?;
+        use rmcp::service::ServerInitializeError as Start;
+        let running = match self.serve_with_ct(transport, stop).await {
+            Ok(running) => running,
+            // A client that leaves before it says anything has nothing to complain of.
+            Err(Start::ConnectionClosed(_) | Start::Cancelled) => return Ok(()),
+            Err(error) => return Err(Error::Internal(format!("no session: {error}"))),
+        };
+        let ended = running.waiting().await;
+        tracing::info!(?ended, "the session is over");
+        Ok(())
+    }
+}
+
+/// Since 2026-07-28 lists say how long they hold; older clients never heard of it.
+fn is_modern(context: &RequestContext<RoleServer>) -> bool {
+    context
+        .protocol_version()
+        .is_some_and(|v| v >= ProtocolVersion::V_2026_07_28)
+}
+
+macro_rules! list {
+    ($list:ident, $items:expr, $context:expr, $ttl:expr) => {{
+        let list = $list::with_all_items($items);
+        if is_modern(&$context) {
+            let ttl = u64::try_from($ttl.as_millis()).unwrap_or(u64::MAX);
+            list.with_ttl_ms(ttl).with_cache_scope(CacheScope::Private)
+        } else {
+            list
+        }
+    }};
+}
+
+impl ServerHandler for Server {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_prompts()
+            .enable_resources()
+            .build();
+        let about = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+            .with_title("Foreseed")
+            .with_description(env!("CARGO_PKG_DESCRIPTION"));
+        ServerConfig::new(capabilities)
+            .with_server_info(about)
+            .with_instructions(INSTRUCTIONS)
+    }
+
+    async fn list_tools(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let tools = self.tools.iter().map(|card| card.tool.clone()).collect();
+        Ok(list!(ListToolsResult, tools, context, FRESH))
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        self.tools
+            .iter()
+            .find(|card| card.tool.name == name)
+            .map(|card| card.tool.clone())
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        call::answer(self, request, context).await.map(Into::into)
+    }
+
+    async fn list_prompts(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        Ok(list!(ListPromptsResult, prompts::list(), context, FRESH))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        prompts::get(&request.name, request.arguments.as_ref()).map(Into::into)
+    }
+
+    async fn list_resources(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let pictures = resources::list(&self.foresight)
+            .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+        Ok(list!(
+            ListResourcesResult,
+            pictures,
+            context,
+            Duration::ZERO
+        ))
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(list!(
+            ListResourceTemplatesResult,
+            resources::templates(),
+            context,
+            FRESH
+        ))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let result = resources::read(&self.foresight, &request.uri)?;
+        let result = if is_modern(&context) {
+            result.with_ttl_ms(0).with_cache_scope(CacheScope::Private)
+        } else {
+            result
+        };
+        Ok(result.into())
+    }
+
+    /// What rmcp could not read as a request of its method ends up here, beside unknown methods.
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        const SERVED: [&str; 9] = [
+            "initialize",
+            "server/discover",
+            "tools/list",
+            "tools/call",
+            "prompts/list",
+            "prompts/get",
+            "resources/list",
+            "resources/templates/list",
+            "resources/read",
+        ];
+        if SERVED.contains(&request.method.as_str()) {
+            let problem = format!(
+                "the params of {} are malformed: {}",
+                request.method,
+                match request.method.as_str() {
+                    "tools/call" => "send name, a text, and arguments, an object",
+                    "prompts/get" => "send name, a text, and arguments, an object of texts",
+                    "resources/read" => "send uri, a text",
+                    _ => "they do not have the form that the protocol gives them",
+                }
+            );
+            return Err(ErrorData::invalid_params(problem, None));
+        }
+        Err(ErrorData::new(
+            ErrorCode::METHOD_NOT_FOUND,
+            request.method,
+            None,
+        ))
+    }
+}

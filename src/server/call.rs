@@ -1,0 +1,164 @@
+//! One tool call, from its arguments to its result.
+
+use std::path::PathBuf;
+
+use rmcp::ErrorData;
+use rmcp::RoleServer;
+use rmcp::model::{CallToolRequestParams, CallToolResult, ContentBlock};
+use rmcp::service::RequestContext;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::progress::Reporter;
+use super::tools::{Job, ToolCard};
+use super::{Server, arguments, checks, resources};
+use crate::foresight::Caller;
+use crate::foresight::requests::{PredictRequest, RankRequest, RefineRequest, RenderRequest};
+use crate::{Error, Result};
+
+/// A reply, and the picture that is shown with it.
+struct Answer {
+    reply: Value,
+    picture: Option<Picture>,
+}
+
+struct Picture {
+    path: PathBuf,
+    about: String,
+}
+
+/// Answers a call. What the agent can mend is a result that says so; only a tool that does not exist
+/// is an error of the protocol.
+pub async fn answer(
+    server: &Server,
+    request: CallToolRequestParams,
+    context: RequestContext<RoleServer>,
+) -> Result<CallToolResult, ErrorData> {
+    let Some(card) = server
+        .tools
+        .iter()
+        .find(|card| card.tool.name == request.name)
+    else {
+        let known: Vec<&str> = server.tools.iter().map(|card| &*card.tool.name).collect();
+        let problem = format!(
+            "there is no tool {:?}; there are: {}",
+            request.name,
+            known.join(", ")
+        );
+        return Err(ErrorData::invalid_params(problem, None));
+    };
+    let mut arguments = request.arguments.unwrap_or_default();
+    let problems = checks::enforce(card.input(), &mut arguments);
+    if !problems.is_empty() {
+        return Ok(refusal(problems.join("\n")));
+    }
+    let reporter = Reporter::start(&context);
+    let caller = Caller {
+        cancel: context.ct.clone(),
+        progress: reporter.callback(),
+        patience: Some(server.patience),
+    };
+    let outcome = match run(server, card, Value::Object(arguments), &caller).await {
+        Ok(answer) => result(answer).await,
+        Err(error) => Err(error),
+    };
+    reporter.finish(outcome.is_ok()).await;
+    Ok(outcome.unwrap_or_else(|error| {
+        if !matches!(error, Error::Cancelled | Error::Invalid { .. }) {
+            tracing::warn!(tool = %card.tool.name, %error, "a call failed");
+        }
+        refusal(error.to_string())
+    }))
+}
+
+async fn run(
+    server: &Server,
+    card: &ToolCard,
+    arguments: Value,
+    caller: &Caller,
+) -> Result<Answer> {
+    let foresight = &server.foresight;
+    match card.job {
+        Job::Predict => {
+            let request = read::<arguments::Predict>(arguments)?;
+            plain(
+                &foresight
+                    .predict(PredictRequest::from(request), caller)
+                    .await?,
+            )
+        }
+        Job::Rank => {
+            let request = read::<arguments::Rank>(arguments)?;
+            let reply = foresight.rank(RankRequest::from(request), caller).await?;
+            let sheet = reply.contact_sheet.clone().map(|path| Picture {
+                path,
+                about: "contact sheet of the ranking".into(),
+            });
+            Ok(Answer {
+                picture: sheet,
+                ..plain(&reply)?
+            })
+        }
+        Job::Refine => {
+            let request = read::<arguments::Refine>(arguments)?;
+            plain(
+                &foresight
+                    .refine(RefineRequest::from(request), caller)
+                    .await?,
+            )
+        }
+        Job::Render => {
+            let request = read::<arguments::Render>(arguments)?;
+            let reply = foresight
+                .render(RenderRequest::try_from(request)?, caller)
+                .await?;
+            let picture = Picture {
+                path: reply.path.clone(),
+                about: format!("{} (seed {})", reply.prompt, reply.seed),
+            };
+            Ok(Answer {
+                picture: Some(picture),
+                ..plain(&reply)?
+            })
+        }
+        Job::ListModels => plain(&foresight.list_models()?),
+    }
+}
+
+/// The schema was enforced before: what fails here is a schema that promises too much.
+fn read<T: DeserializeOwned>(arguments: Value) -> Result<T> {
+    serde_json::from_value(arguments)
+        .map_err(|error| Error::Internal(format!("the arguments could not be read: {error}")))
+}
+
+fn plain(reply: &impl Serialize) -> Result<Answer> {
+    let reply = serde_json::to_value(reply)
+        .map_err(|error| Error::Internal(format!("the reply could not be written: {error}")))?;
+    Ok(Answer {
+        reply,
+        picture: None,
+    })
+}
+
+/// The reply as structured content with its copy in text; a picture stands beside it inline, small,
+/// and as a link to the whole.
+async fn result(answer: Answer) -> Result<CallToolResult> {
+    let mut result = CallToolResult::structured(answer.reply);
+    let Some(Picture { path, about }) = answer.picture else {
+        return Ok(result);
+    };
+    let shown = tokio::task::spawn_blocking(move || {
+        resources::inline(&path).map(|jpeg| (jpeg, resources::link(&path, &about)))
+    });
+    let (jpeg, link) = shown
+        .await
+        .map_err(|error| Error::Internal(format!("the thumbnail was not made: {error}")))??;
+    result.content.push(ContentBlock::image(jpeg, "image/jpeg"));
+    result.content.push(ContentBlock::resource_link(link));
+    Ok(result)
+}
+
+fn refusal(problem: String) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(problem)])
+}
