@@ -113,12 +113,13 @@ async fn run(
             let reply = foresight
                 .render(RenderRequest::try_from(request)?, caller)
                 .await?;
-            let picture = Picture {
-                path: reply.path.clone(),
+            // Without a path the call's patience ended first: there is nothing to show yet.
+            let picture = reply.path.clone().map(|path| Picture {
+                path,
                 about: format!("{} (seed {})", reply.prompt, reply.seed),
-            };
+            });
             Ok(Answer {
-                picture: Some(picture),
+                picture,
                 ..plain(&reply)?
             })
         }
