@@ -1,4 +1,8 @@
 //! The four jobs an agent gives Foreseed: predict, rank, refine and render.
+//!
+//! Each job is a file of its own. They share a [`call`]: the model, the clock and what was spent; a
+//! [`predictor`]: the probe that fits, or none; and pure functions that decide ([`race`],
+//! [`uncertainty`], [`weak_words`]) and are tested without a model.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,15 +10,27 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+mod advice;
+mod call;
+mod listing;
+mod measure;
+mod predict;
+mod predictor;
+mod race;
+mod rank;
+mod refine;
+mod render;
 pub mod replies;
 pub mod requests;
+mod rewrites;
+mod sheet;
+mod uncertainty;
+pub mod validate;
+mod weak_words;
 
 use crate::engine::Engine;
 use crate::models::Models;
 use crate::store::Store;
-use crate::{Error, Result};
-use replies::{ModelsReply, PredictReply, RankReply, RefineReply, RenderReply};
-use requests::{PredictRequest, RankRequest, RefineRequest, RenderRequest};
 
 /// How far a call has come: denoiser steps and decodes done of those foreseen, and what it does now.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +43,7 @@ pub struct Progress {
 /// Who asked, and how long they wait.
 #[derive(Clone)]
 pub struct Caller {
-    /// Cancelled: the work stops within one step with [`Error::Cancelled`].
+    /// Cancelled: the work stops within one step with [`crate::Error::Cancelled`].
     pub cancel: CancellationToken,
     /// Called at every step, from any thread; the first and the last are always reported.
     pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
@@ -42,30 +58,4 @@ pub struct Foresight {
     pub store: Arc<Store>,
     /// Pictures go here.
     pub out: PathBuf,
-}
-
-impl Foresight {
-    pub async fn predict(
-        &self,
-        _request: PredictRequest,
-        _caller: &Caller,
-    ) -> Result<PredictReply> {
-        Err(Error::Internal("predict is not built".into()))
-    }
-
-    pub async fn rank(&self, _request: RankRequest, _caller: &Caller) -> Result<RankReply> {
-        Err(Error::Internal("rank is not built".into()))
-    }
-
-    pub async fn refine(&self, _request: RefineRequest, _caller: &Caller) -> Result<RefineReply> {
-        Err(Error::Internal("refine is not built".into()))
-    }
-
-    pub async fn render(&self, _request: RenderRequest, _caller: &Caller) -> Result<RenderReply> {
-        Err(Error::Internal("render is not built".into()))
-    }
-
-    pub fn list_models(&self) -> Result<ModelsReply> {
-        Err(Error::Internal("list_models is not built".into()))
-    }
 }

@@ -1,0 +1,484 @@
+//! One call under way: whose it is, how long it may take, what it has spent, and the loop that
+//! brings candidates to a step and has them predicted.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use image::RgbImage;
+use tokio::time::Instant;
+
+use super::predictor::Predictor;
+use super::replies::{Common, Cost};
+use super::requests::{PredictingSettings, SharedSettings};
+use super::{Caller, Foresight, Progress, validate};
+use crate::backbones::{Backbone, TapRequest, Word};
+use crate::candidate::{Candidate, Handle, Seed, Settings};
+use crate::engine::{Event, Work};
+use crate::probe::Prediction;
+use crate::sampling::Observation;
+use crate::store::PredictionRecord;
+use crate::{Error, Result};
+
+/// A model that is loaded, and settings that it can draw.
+pub(super) struct Opened {
+    pub backbone: Arc<dyn Backbone>,
+    pub settings: Settings,
+    pub evaluations_per_step: u64,
+}
+
+impl Opened {
+    pub fn candidate(&self, prompt: &str, seed: Seed) -> Candidate {
+        Candidate {
+            prompt: prompt.to_string(),
+            seed,
+            settings: self.settings.clone(),
+        }
+    }
+
+    pub fn handle(&self, candidate: &Candidate) -> Handle {
+        candidate.handle(&self.backbone.facts().fingerprint)
+    }
+
+    /// What rendering so many candidates costs from the start.
+    pub fn full_evaluations(&self, candidates: usize) -> u64 {
+        candidates as u64 * self.settings.steps as u64 * self.evaluations_per_step
+    }
+}
+
+/// A finished picture, and the step from which it was resumed.
+pub(super) struct Finished {
+    pub picture: Arc<RgbImage>,
+    pub resumed_from_step: usize,
+}
+
+pub(super) struct Call<'a> {
+    pub foresight: &'a Foresight,
+    caller: &'a Caller,
+    started: Instant,
+    /// Denoiser evaluations paid in this call.
+    pub evaluations: u64,
+    /// Patience ended before the work did.
+    pub out_of_time: bool,
+    /// The predicted finished latents of each candidate as last observed, where they are wanted.
+    pub x0: Option<HashMap<Handle, Tensor>>,
+    done: u64,
+    of: u64,
+}
+
+impl<'a> Call<'a> {
+    pub fn begin(foresight: &'a Foresight, caller: &'a Caller) -> Self {
+        let call = Self {
+            foresight,
+            caller,
+            started: Instant::now(),
+            evaluations: 0,
+            out_of_time: false,
+            x0: None,
+            done: 0,
+            of: 1,
+        };
+        call.say("waiting for the model");
+        call
+    }
+
+    /// The model with its settings completed and checked. `None`: patience ended while its weights
+    /// were loaded, which goes on without us.
+    pub async fn open(&mut self, shared: &SharedSettings) -> Result<Option<Opened>> {
+        let models = &self.foresight.models;
+        let name = shared.model.as_deref().unwrap_or(models.default_name());
+        let card = models.card(name)?;
+        if !card.installed {
+            return Err(Error::invalid(
+                "model",
+                format!("{name} is not installed"),
+                format!("Fetch it with `foreseed models pull {name}`, or use another"),
+            ));
+        }
+        let Some(backbone) = self.within(self.foresight.engine.open(name)).await? else {
+            return Ok(None);
+        };
+        let settings = validate::complete(shared, name, backbone.facts())?;
+        let negative = settings.negative_prompt.as_deref();
+        Ok(Some(Opened {
+            evaluations_per_step: backbone.evaluations_per_step(negative, settings.guidance),
+            backbone,
+            settings,
+        }))
+    }
+
+    /// Who predicts under these settings.
+    pub fn predictor(&self, opened: &Opened, asked: &PredictingSettings) -> Result<Predictor> {
+        validate::at_step(asked.at_step, opened.settings.steps)?;
+        let facts = opened.backbone.facts();
+        Predictor::choose(
+            &self.foresight.models.probes(&facts.fingerprint)?,
+            facts,
+            &opened.settings,
+            asked.metric.as_deref(),
+            asked.at_step,
+        )
+    }
+
+    /// Predictions of `candidates` after `at_step` steps, in their order. What was predicted before
+    /// is read back; the rest is denoised so far, under `purse` evaluations where one is given.
+    /// `None` for those that the purse or patience did not reach.
+    pub async fn predictions(
+        &mut self,
+        opened: &Opened,
+        predictor: &Predictor,
+        candidates: &[Candidate],
+        at_step: usize,
+        purse: Option<u64>,
+    ) -> Result<Vec<Option<Prediction>>> {
+        let store = &self.foresight.store;
+        let named: Vec<(Handle, Candidate)> = candidates
+            .iter()
+            .map(|c| (opened.handle(c), c.clone()))
+            .collect();
+        store.remember(&named)?;
+        let mut predictions = Vec::with_capacity(named.len());
+        for (handle, _) in &named {
+            let record = store.prediction(handle, &predictor.metric, at_step, predictor.id())?;
+            predictions.push(record.map(|r| r.prediction));
+        }
+        let missing: Vec<usize> = (0..named.len())
+            .filter(|&i| predictions[i].is_none())
+            .collect();
+        self.done += ((named.len() - missing.len()) * at_step) as u64;
+        if missing.is_empty() || self.out_of_time {
+            return Ok(predictions);
+        }
+
+        let words = words_of_each_prompt(opened, candidates)?;
+        let work = Work {
+            candidates: missing.iter().map(|&i| candidates[i].clone()).collect(),
+            to_step: at_step,
+            observe_at: vec![at_step],
+            tap: predictor.tap(opened.backbone.facts()),
+            picture: false,
+        };
+        let mut running = self.foresight.engine.submit(work)?;
+        let mut ledger = Ledger::new(missing.len(), at_step, purse);
+        while let Some(Some(first)) = self.within(next(&mut running.events)).await? {
+            let mut seen: Vec<(usize, Arc<Observation>)> = Vec::new();
+            // All that is there already, so that the probe sees observations in batches.
+            let mut event = Some(first);
+            while let Some(happened) = event {
+                seen.extend(self.take_in(happened, &mut ledger, at_step));
+                event = running.events.try_recv().ok().transpose()?;
+            }
+            if !seen.is_empty() {
+                let batch: Vec<(usize, Arc<Observation>)> = seen
+                    .into_iter()
+                    .map(|(index, observation)| (missing[index], observation))
+                    .collect();
+                self.predict_seen(predictor, &named, &words, at_step, batch, &mut predictions)
+                    .await?;
+            }
+            if ledger.would_overdraw(opened.evaluations_per_step) {
+                tracing::warn!("the cache lost trajectories: the budget ends this race early");
+                break;
+            }
+        }
+        Ok(predictions)
+    }
+
+    async fn predict_seen(
+        &mut self,
+        predictor: &Predictor,
+        named: &[(Handle, Candidate)],
+        words: &HashMap<String, Arc<Vec<Word>>>,
+        at_step: usize,
+        batch: Vec<(usize, Arc<Observation>)>,
+        predictions: &mut [Option<Prediction>],
+    ) -> Result<()> {
+        if let Some(x0) = &mut self.x0 {
+            for (index, observation) in &batch {
+                x0.insert(named[*index].0.clone(), observation.x0.clone());
+            }
+        }
+        let indices: Vec<usize> = batch.iter().map(|(index, _)| *index).collect();
+        let words: Vec<Arc<Vec<Word>>> = indices
+            .iter()
+            .map(|&i| words.get(&named[i].1.prompt).cloned().unwrap_or_default())
+            .collect();
+        let judge = predictor.clone();
+        let predicted = blocking(move || {
+            let seen: Vec<(&Observation, &[Word])> = batch
+                .iter()
+                .zip(&words)
+                .map(|((_, observation), words)| (observation.as_ref(), words.as_slice()))
+                .collect();
+            judge.predict(&seen)
+        })
+        .await?;
+        let mut records = Vec::with_capacity(indices.len());
+        for (index, prediction) in indices.into_iter().zip(predicted) {
+            records.push(PredictionRecord {
+                handle: named[index].0.clone(),
+                metric: predictor.metric.clone(),
+                at_step,
+                probe: predictor.id().to_string(),
+                prediction: prediction.clone(),
+            });
+            predictions[index] = Some(prediction);
+        }
+        self.foresight.store.keep_predictions(&records)
+    }
+
+    /// Counts what happened; hands an observation on.
+    fn take_in(
+        &mut self,
+        event: Event,
+        ledger: &mut Ledger,
+        of_steps: usize,
+    ) -> Option<(usize, Arc<Observation>)> {
+        match event {
+            Event::Stepped {
+                index,
+                steps_done,
+                evaluations,
+            } => {
+                self.evaluations += evaluations;
+                self.done += ledger.stepped(index, steps_done, evaluations);
+                self.say(&format!("step {steps_done} of {of_steps}"));
+                None
+            }
+            Event::Observed { index, observation } => Some((index, observation)),
+            Event::Picture { .. } => None,
+        }
+    }
+
+    /// Renders `candidate` from where it was left, observed at `observe_at` with `tap` on the way.
+    /// `None`: patience ended first; the trajectory is kept.
+    pub async fn finish(
+        &mut self,
+        candidate: &Candidate,
+        observe_at: Vec<usize>,
+        tap: TapRequest,
+    ) -> Result<(Option<Finished>, Option<Arc<Observation>>)> {
+        let work = Work {
+            candidates: vec![candidate.clone()],
+            to_step: candidate.settings.steps,
+            observe_at,
+            tap,
+            picture: true,
+        };
+        let (mut finished, mut seen) = (None, None);
+        for event in self.watch(work, 0, None).await? {
+            match event {
+                Event::Picture {
+                    picture,
+                    resumed_from_step,
+                    ..
+                } => {
+                    finished = Some(Finished {
+                        picture,
+                        resumed_from_step,
+                    });
+                }
+                Event::Observed { observation, .. } => seen = Some(observation),
+                Event::Stepped { .. } => {}
+            }
+        }
+        Ok((finished, seen))
+    }
+
+    /// Observes `candidates` at `at_step` once more for their [`Call::x0`], as far as `purse` goes.
+    pub async fn look_again(
+        &mut self,
+        opened: &Opened,
+        candidates: Vec<Candidate>,
+        at_step: usize,
+        purse: u64,
+    ) -> Result<()> {
+        let handles: Vec<Handle> = candidates.iter().map(|c| opened.handle(c)).collect();
+        let work = Work {
+            candidates,
+            to_step: at_step,
+            observe_at: vec![at_step],
+            tap: TapRequest::default(),
+            picture: false,
+        };
+        let events = self
+            .watch(work, opened.evaluations_per_step, Some(purse))
+            .await?;
+        if let Some(x0) = &mut self.x0 {
+            for event in events {
+                if let Event::Observed { index, observation } = event {
+                    x0.insert(handles[index].clone(), observation.x0.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts and reports the steps of `work`, and hands on all else that happens.
+    async fn watch(
+        &mut self,
+        work: Work,
+        evaluations_per_step: u64,
+        purse: Option<u64>,
+    ) -> Result<Vec<Event>> {
+        let to_step = work.to_step;
+        let mut ledger = Ledger::new(work.candidates.len(), to_step, purse);
+        let mut happened = Vec::new();
+        if ledger.would_overdraw(evaluations_per_step) {
+            return Ok(happened);
+        }
+        let mut running = self.foresight.engine.submit(work)?;
+        while let Some(Some(event)) = self.within(next(&mut running.events)).await? {
+            if matches!(event, Event::Picture { .. }) {
+                happened.push(event);
+            } else if let Some((index, observation)) = self.take_in(event, &mut ledger, to_step) {
+                happened.push(Event::Observed { index, observation });
+            }
+            if ledger.would_overdraw(evaluations_per_step) {
+                break;
+            }
+        }
+        Ok(happened)
+    }
+
+    /// What was wanted of `work`, unless the caller cancels (an error) or patience ends (`None`).
+    pub async fn within<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+        let deadline = self.caller.patience.map(|patience| self.started + patience);
+        let patience = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.caller.cancel.cancelled() => Err(Error::Cancelled),
+            () = patience => {
+                self.out_of_time = true;
+                Ok(None)
+            }
+            outcome = work => outcome.map(Some),
+        }
+    }
+
+    /// Adds steps to those foreseen.
+    pub fn foresee(&mut self, steps: usize) {
+        // The first stands for the model's loading.
+        self.of += steps as u64;
+        self.done = self.done.max(1);
+    }
+
+    /// Reports how far the call has come.
+    pub fn say(&self, message: &str) {
+        (self.caller.progress)(Progress {
+            done: self.done.min(self.of),
+            of: self.of,
+            message: message.to_string(),
+        });
+    }
+
+    /// The last report, and what every reply carries.
+    pub fn end(
+        &mut self,
+        model: &str,
+        metric: &str,
+        calibrated: bool,
+        full_evaluations: u64,
+    ) -> Common {
+        if !self.out_of_time {
+            self.done = self.of;
+        }
+        self.say(if self.out_of_time {
+            "out of time"
+        } else {
+            "done"
+        });
+        let saved = match full_evaluations {
+            0 => 0.0,
+            full => (1.0 - self.evaluations as f64 / full as f64).clamp(0.0, 1.0),
+        };
+        Common {
+            model: model.to_string(),
+            metric: metric.to_string(),
+            calibrated,
+            complete: !self.out_of_time,
+            cost: Cost {
+                evaluations: self.evaluations,
+                full_evaluations,
+                saved_fraction: saved,
+                seconds: self.started.elapsed().as_secs_f64(),
+            },
+        }
+    }
+}
+
+/// What a piece of work has cost so far, candidate by candidate.
+struct Ledger {
+    steps_done: Vec<usize>,
+    to_step: usize,
+    spent: u64,
+    purse: Option<u64>,
+}
+
+impl Ledger {
+    fn new(candidates: usize, to_step: usize, purse: Option<u64>) -> Self {
+        Self {
+            steps_done: vec![0; candidates],
+            to_step,
+            spent: 0,
+            purse,
+        }
+    }
+
+    /// How many steps further this candidate is than was known.
+    fn stepped(&mut self, index: usize, steps_done: usize, evaluations: u64) -> u64 {
+        self.spent += evaluations;
+        let known = &mut self.steps_done[index];
+        let further = steps_done.saturating_sub(*known);
+        *known = steps_done.max(*known);
+        further as u64
+    }
+
+    /// Whether one more step of all that are under way could cost more than there is. It cannot
+    /// while every trajectory goes on from where it was; it can where the cache had to let one go.
+    fn would_overdraw(&self, evaluations_per_step: u64) -> bool {
+        let under_way = self
+            .steps_done
+            .iter()
+            .filter(|&&s| s < self.to_step)
+            .count() as u64;
+        self.purse
+            .is_some_and(|purse| self.spent + under_way * evaluations_per_step > purse)
+    }
+}
+
+/// The next event; `None` at the end.
+async fn next(
+    events: &mut tokio::sync::mpsc::UnboundedReceiver<Result<Event>>,
+) -> Result<Option<Event>> {
+    events.recv().await.transpose()
+}
+
+/// Runs heavy work off the runtime's own threads.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Error::Internal(format!("a worker ended early: {e}")))?
+}
+
+fn words_of_each_prompt(
+    opened: &Opened,
+    candidates: &[Candidate],
+) -> Result<HashMap<String, Arc<Vec<Word>>>> {
+    let mut words = HashMap::new();
+    for candidate in candidates {
+        if !words.contains_key(&candidate.prompt) {
+            let read = Arc::new(opened.backbone.words(&candidate.prompt)?);
+            words.insert(candidate.prompt.clone(), read);
+        }
+    }
+    Ok(words)
+}

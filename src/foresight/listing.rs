@@ -1,0 +1,78 @@
+//! `list_models`, and which model a call means.
+
+use std::collections::BTreeMap;
+
+use super::replies::{ModelListing, ModelsReply, ProbeListing};
+use super::{Foresight, validate};
+use crate::Result;
+use crate::models::Place;
+use crate::probe::ProbeCard;
+
+impl Foresight {
+    /// What is installed, what each needs and whether it fits, and what its probes hold for.
+    pub fn list_models(&self) -> Result<ModelsReply> {
+        let default = self.models.default_name();
+        let models = self
+            .models
+            .list()
+            .into_iter()
+            .map(|card| {
+                let probes = self.models.probes_of(&card.name)?;
+                Ok(ModelListing {
+                    default: card.name == default,
+                    probes: probes.iter().map(|p| listing(p.card())).collect(),
+                    name: card.name,
+                    family: card.family,
+                    installed: card.installed,
+                    needs_gb: (card.needs_bytes as f64 / 1e9 * 1000.0).round() / 1000.0,
+                    fits: card.fits,
+                    about: card.about,
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(ModelsReply { models })
+    }
+
+    /// The name of the model that is meant, once it is known that there is one and that it can draw
+    /// this prompt.
+    pub(super) fn model_for(&self, prompt: &str, asked: Option<&str>) -> Result<String> {
+        if let Some(name) = asked {
+            let names: Vec<String> = self.models.list().into_iter().map(|c| c.name).collect();
+            validate::one_of("model", name, &names, "list_models says what each needs")?;
+        }
+        let name = asked.unwrap_or(self.models.default_name());
+        self.models.vocabulary_check(name, prompt)?;
+        Ok(name.to_string())
+    }
+
+    /// Whether the model draws nothing but pocket's world, whose pictures can be measured exactly.
+    pub(super) fn has_closed_world(&self, model: &str) -> bool {
+        self.models
+            .card(model)
+            .is_ok_and(|card| card.place == Place::Embedded)
+    }
+}
+
+fn listing(card: &ProbeCard) -> ProbeListing {
+    ProbeListing {
+        metric: card.metric.clone(),
+        steps: card.steps as u32,
+        at_steps: card.at_steps.iter().map(|s| *s as u32).collect(),
+        width: card.width as u32,
+        height: card.height as u32,
+        measured: figures(&card.measured),
+    }
+}
+
+/// The numbers out of what a probe says of how good it was measured to be.
+fn figures(measured: &serde_json::Value) -> BTreeMap<String, f64> {
+    let mut figures = BTreeMap::new();
+    if let Some(object) = measured.as_object() {
+        for (name, value) in object {
+            if let Some(number) = value.as_f64() {
+                figures.insert(name.clone(), number);
+            }
+        }
+    }
+    figures
+}

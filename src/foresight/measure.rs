@@ -1,0 +1,20 @@
+//! The scores of a finished picture.
+
+use std::collections::BTreeMap;
+
+use image::RgbImage;
+
+use crate::Result;
+
+/// The metric that reads the scene out of the prompt and the objects out of the picture.
+pub const COMPOSITION: &str = "composition";
+
+/// What a metric can take, where it is bounded.
+pub fn range(metric: &str) -> Option<[f64; 2]> {
+    (metric == COMPOSITION).then_some([0.0, 1.0])
+}
+
+/// metric → score, for a prompt of pocket's world.
+pub fn scores(_prompt: &str, _picture: &RgbImage) -> Result<BTreeMap<String, f64>> {
+    Ok(BTreeMap::new())
+}

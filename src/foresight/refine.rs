@@ -1,0 +1,228 @@
+//! `refine_prompt`: a better wording, found by trying several on the same seeds.
+
+use super::call::{Call, Opened};
+use super::predict::weak_words_of;
+use super::predictor::Predictor;
+use super::replies::{BestWording, RefineReply, TriedWording, WeakWord};
+use super::requests::RefineRequest;
+use super::rewrites::rewrites;
+use super::uncertainty::{Estimate, paired_gain, prompt_mean};
+use super::{Caller, Foresight, advice, validate};
+use crate::Result;
+use crate::candidate::Seed;
+use crate::probe::Prediction;
+
+/// Seeds a wording: the gain is a mean of paired differences, so few are enough to see a large one.
+const DEFAULT_COUNT: u32 = 6;
+/// Wordings of its own that are tried in a round.
+const OWN_REWRITES: usize = 6;
+
+impl Foresight {
+    /// Tries wordings of a prompt, the original among them, on the same seeds, and names the best.
+    ///
+    /// # Errors
+    /// An argument out of bounds, named with its value; a model that cannot be loaded or is busy;
+    /// [`crate::Error::Cancelled`].
+    pub async fn refine(&self, request: RefineRequest, caller: &Caller) -> Result<RefineReply> {
+        let asked = &request.settings;
+        validate::refinement(&request)?;
+        validate::shared(&asked.shared)?;
+        let name = self.model_for(&request.prompt, asked.shared.model.as_deref())?;
+        for variant in request.variants.iter().flatten() {
+            self.models
+                .vocabulary_check(&name, variant)
+                .map_err(|error| validate::about("variants", variant, error))?;
+        }
+
+        let mut call = Call::begin(self, caller);
+        let Some(opened) = call.open(&asked.shared).await? else {
+            let metric = asked.metric.as_deref().unwrap_or("unknown");
+            return Ok(RefineReply {
+                best: BestWording {
+                    prompt: request.prompt,
+                    expected_quality: None,
+                    gain: 0.0,
+                    gain_interval: None,
+                },
+                tried: Vec::new(),
+                weak_words: Vec::new(),
+                next: advice::go_on("refine_prompt"),
+                common: call.end(&name, metric, false, 0),
+            });
+        };
+        let predictor = call.predictor(&opened, asked)?;
+        let mut trial = Trial {
+            seeds: (0..request.count.unwrap_or(DEFAULT_COUNT))
+                .map(Seed)
+                .collect(),
+            closed_world: self.has_closed_world(&name),
+            tried: Vec::new(),
+            opened,
+            predictor,
+        };
+        trial.run(&mut call, &request).await?;
+        trial.reply(&mut call, &request.prompt)
+    }
+}
+
+/// A wording and what each seed of it is predicted to come to.
+struct Tried {
+    prompt: String,
+    predictions: Vec<Prediction>,
+}
+
+impl Tried {
+    fn predictions(&self) -> Vec<&Prediction> {
+        self.predictions.iter().collect()
+    }
+}
+
+/// The wordings tried so far, the original first.
+struct Trial {
+    opened: Opened,
+    predictor: Predictor,
+    seeds: Vec<Seed>,
+    closed_world: bool,
+    tried: Vec<Tried>,
+}
+
+impl Trial {
+    /// The original, then in each round the agent's wordings (first round only) or our own rewrites
+    /// of the best so far; ends when a round finds nothing better.
+    async fn run(&mut self, call: &mut Call<'_>, request: &RefineRequest) -> Result<()> {
+        if !self
+            .try_wordings(call, vec![request.prompt.clone()])
+            .await?
+        {
+            return Ok(());
+        }
+        for round in 0..request.rounds.unwrap_or(1) {
+            let before = self.best();
+            let wordings = match (&request.variants, round) {
+                (Some(variants), 0) => variants.clone(),
+                _ => {
+                    let weak = self.weak_words(before)?;
+                    rewrites(
+                        &self.tried[before].prompt,
+                        &weak,
+                        self.closed_world,
+                        OWN_REWRITES,
+                    )
+                }
+            };
+            if !self.try_wordings(call, wordings).await? || self.best() == before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Predicts each wording that was not tried yet on every seed. False where patience ended: only
+    /// wordings whose every seed was predicted are kept.
+    async fn try_wordings(&mut self, call: &mut Call<'_>, wordings: Vec<String>) -> Result<bool> {
+        let mut fresh: Vec<String> = Vec::new();
+        for wording in wordings {
+            if !fresh.contains(&wording) && self.tried.iter().all(|t| t.prompt != wording) {
+                fresh.push(wording);
+            }
+        }
+        let at_step = self.predictor.at_step;
+        call.foresee(fresh.len() * self.seeds.len() * at_step);
+        for prompt in fresh {
+            let candidates: Vec<_> = self
+                .seeds
+                .iter()
+                .map(|seed| self.opened.candidate(&prompt, *seed))
+                .collect();
+            let predictions: Option<Vec<Prediction>> = call
+                .predictions(&self.opened, &self.predictor, &candidates, at_step, None)
+                .await?
+                .into_iter()
+                .collect();
+            match predictions {
+                Some(predictions) => self.tried.push(Tried {
+                    prompt,
+                    predictions,
+                }),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// The wording with the largest gain; the original where none gains.
+    fn best(&self) -> usize {
+        let gain = |i: usize| self.gain(i).map_or(f64::NEG_INFINITY, |g| g.point);
+        (1..self.tried.len()).fold(0, |best, i| if gain(i) > gain(best) { i } else { best })
+    }
+
+    /// Over the original, on the same seeds.
+    fn gain(&self, index: usize) -> Option<Estimate> {
+        if index == 0 {
+            return Some(Estimate {
+                point: 0.0,
+                interval: None,
+            });
+        }
+        paired_gain(
+            &self.tried.first()?.predictions(),
+            &self.tried.get(index)?.predictions(),
+        )
+    }
+
+    fn weak_words(&self, index: usize) -> Result<Vec<WeakWord>> {
+        let Some(tried) = self.tried.get(index) else {
+            return Ok(Vec::new());
+        };
+        weak_words_of(&self.opened, &tried.prompt, &tried.predictions())
+    }
+
+    fn reply(self, call: &mut Call<'_>, original: &str) -> Result<RefineReply> {
+        let best = self.best();
+        let gain = self.gain(best);
+        let expected = |tried: &Tried| prompt_mean(&tried.predictions(), self.predictor.range());
+        let best_wording = BestWording {
+            prompt: self
+                .tried
+                .get(best)
+                .map_or(original, |t| &t.prompt)
+                .to_string(),
+            expected_quality: self.tried.get(best).and_then(expected).map(|e| e.point),
+            gain: gain.map_or(0.0, |g| g.point),
+            gain_interval: gain.and_then(|g| g.interval),
+        };
+        let tried: Vec<TriedWording> = self
+            .tried
+            .iter()
+            .filter_map(|tried| {
+                expected(tried).map(|expected| TriedWording {
+                    prompt: tried.prompt.clone(),
+                    expected_quality: expected.point,
+                    interval: expected.interval,
+                })
+            })
+            .collect();
+        let weak_words = self.weak_words(best)?;
+        let model = &self.opened.settings.model;
+        let next = if call.out_of_time {
+            advice::go_on("refine_prompt")
+        } else if let Some(because) = &self.predictor.no_probe_because {
+            advice::uncalibrated(because, model)
+        } else {
+            advice::about_wordings(&best_wording, best == 0, &weak_words)
+        };
+        let candidates = tried.len() * self.seeds.len();
+        Ok(RefineReply {
+            best: best_wording,
+            tried,
+            weak_words,
+            next,
+            common: call.end(
+                model,
+                &self.predictor.metric,
+                self.predictor.is_calibrated(),
+                self.opened.full_evaluations(candidates),
+            ),
+        })
+    }
+}

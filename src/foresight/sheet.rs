@@ -1,0 +1,98 @@
+//! The contact sheet of a ranking: what each seed's picture was going to be when it was judged.
+
+use std::path::PathBuf;
+
+use candle_core::{DType, Tensor};
+use image::{Rgb, RgbImage};
+
+use super::call::{Call, blocking};
+use super::rank::Race;
+use crate::backbones::Backbone;
+use crate::candidate::Candidate;
+use crate::pictures::{self, Tile};
+use crate::{Error, Result};
+
+/// A tile whose preview could no longer be paid.
+const UNSEEN: Rgb<u8> = Rgb([128, 128, 128]);
+
+/// Draws the previews, best first, and writes them whole or not at all. A preview that is not at
+/// hand is made again where the budget takes it.
+pub(super) async fn write(call: &mut Call<'_>, race: &Race, order: &[usize]) -> Result<PathBuf> {
+    call.say("drawing the contact sheet");
+    let handles: Vec<_> = race
+        .candidates
+        .iter()
+        .map(|c| race.opened.handle(c))
+        .collect();
+    let mut missing: Vec<usize> = Vec::new();
+    if let Some(x0) = &call.x0 {
+        missing.extend((0..handles.len()).filter(|&i| !x0.contains_key(&handles[i])));
+    }
+    for &stop in &race.stops {
+        let lost: Vec<Candidate> = missing
+            .iter()
+            .filter(|&&i| race.field[i].at_step == stop)
+            .map(|&i| race.candidates[i].clone())
+            .collect();
+        if !lost.is_empty() {
+            call.look_again(&race.opened, lost, stop, race.purse(call))
+                .await?;
+        }
+    }
+
+    let mut tiles = Vec::with_capacity(order.len());
+    let x0 = call.x0.take().unwrap_or_default();
+    for (rank, &i) in order.iter().enumerate() {
+        let settings = &race.candidates[i].settings;
+        let picture = match x0.get(&handles[i]) {
+            None => RgbImage::from_pixel(settings.width as u32, settings.height as u32, UNSEEN),
+            Some(x0) => {
+                let (backbone, x0) = (race.opened.backbone.clone(), x0.clone());
+                blocking(move || preview(backbone.as_ref(), &x0)).await?
+            }
+        };
+        let quality = race.field[i]
+            .prediction
+            .as_ref()
+            .map_or(f64::NAN, |p| p.quality);
+        tiles.push(Tile {
+            picture,
+            lines: vec![
+                format!("{}. seed {}", rank + 1, race.candidates[i].seed),
+                format!("{quality:.2} at step {}", race.field[i].at_step),
+            ],
+            chosen: rank < race.keep,
+        });
+    }
+    let best = order[0];
+    let name = pictures::picture_name(&race.candidates[best], &handles[best]);
+    let path = call
+        .foresight
+        .out
+        .join(format!("sheet-of-{}-{name}", order.len()));
+    let (prompt, written) = (race.candidates[best].prompt.clone(), path.clone());
+    blocking(move || {
+        pictures::write_plain_png(&written, &pictures::contact_sheet(&prompt, &tiles))
+    })
+    .await?;
+    Ok(path)
+}
+
+/// The picture that predicted latents (channels, height, width) stand for.
+fn preview(backbone: &dyn Backbone, x0: &Tensor) -> Result<RgbImage> {
+    let latents = x0
+        .to_device(backbone.device())?
+        .to_dtype(backbone.dtype())?
+        .unsqueeze(0)?;
+    let image = backbone
+        .decode(&latents)?
+        .squeeze(0)?
+        .to_dtype(DType::F32)?;
+    let image = (image.clamp(0f32, 1f32)? * 255.0)?
+        .round()?
+        .to_dtype(DType::U8)?;
+    let (_, height, width) = image.dims3()?;
+    let pixels = image.permute((1, 2, 0))?.flatten_all()?.to_vec1::<u8>()?;
+    RgbImage::from_raw(width as u32, height as u32, pixels)
+        .ok_or_else(|| Error::Internal(format!("a decoded picture that is not {width}×{height}")))
+}
