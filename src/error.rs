@@ -47,6 +47,10 @@ pub enum Error {
     #[error("tensor computation failed: {0}")]
     Tensor(#[from] candle_core::Error),
 
+    /// What `foreseed doctor` found wrong, so many things.
+    #[error("{0} of what was looked at is wrong")]
+    Unwell(usize),
+
     /// A bug: a condition that the code itself should have kept.
     #[error("internal error: {0}; please report it")]
     Internal(String),

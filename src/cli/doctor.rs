@@ -1,9 +1,348 @@
-use super::Globals;
+//! `foreseed doctor`: checks that everything is in place, from the data folder to a step of the
+//! default model, and says what to do where it is not.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use candle_core::Device;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::{Globals, output};
+use crate::candidate::Seed;
+use crate::foresight::requests::{PredictRequest, PredictingSettings, SeedChoice};
+use crate::foresight::{Caller, Foresight};
+use crate::store::Store;
 use crate::{Error, Result};
 
+/// A prompt that pocket's world holds and any other model can draw.
+const PROMPT: &str = "a red circle";
+/// Beyond this the doctor says so and does not wait.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// `foreseed doctor`
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-pub fn run(_args: Args, _globals: &Globals) -> Result<()> {
-    Err(Error::Internal("doctor is not built".into()))
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Ok,
+    /// It works, and could work better.
+    Note,
+    Wrong,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    verdict: Verdict,
+    /// What was found.
+    found: String,
+    /// What to do about it, where something is to be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    version: &'static str,
+    well: bool,
+    findings: Vec<Finding>,
+}
+
+pub fn run(_args: Args, globals: &Globals) -> Result<()> {
+    let findings = examine(globals);
+    let report = Report {
+        version: env!("CARGO_PKG_VERSION"),
+        well: findings.iter().all(|f| f.verdict != Verdict::Wrong),
+        findings,
+    };
+    if globals.json {
+        output::print_json(&report)?;
+    } else {
+        output::print(&told(&report))?;
+    }
+    match report
+        .findings
+        .iter()
+        .filter(|f| f.verdict == Verdict::Wrong)
+        .count()
+    {
+        0 => Ok(()),
+        wrong => Err(Error::Unwell(wrong)),
+    }
+}
+
+fn told(report: &Report) -> String {
+    let mut text = format!("foreseed {}\n", report.version);
+    for finding in &report.findings {
+        let mark = match finding.verdict {
+            Verdict::Ok => "ok   ",
+            Verdict::Note => "note ",
+            Verdict::Wrong => "WRONG",
+        };
+        text += &format!("{mark}  {:<12} {}\n", finding.what, finding.found);
+        if let Some(help) = &finding.help {
+            text += &format!("       {:<12} → {help}\n", "");
+        }
+    }
+    text += if report.well {
+        "all is well"
+    } else {
+        "something is wrong: see above"
+    };
+    text
+}
+
+fn ok(what: &'static str, found: impl Into<String>) -> Finding {
+    Finding {
+        what,
+        verdict: Verdict::Ok,
+        found: found.into(),
+        help: None,
+    }
+}
+
+fn note(what: &'static str, found: impl Into<String>, help: impl Into<String>) -> Finding {
+    Finding {
+        what,
+        verdict: Verdict::Note,
+        found: found.into(),
+        help: Some(help.into()),
+    }
+}
+
+fn wrong(what: &'static str, found: impl Into<String>, help: impl Into<String>) -> Finding {
+    Finding {
+        verdict: Verdict::Wrong,
+        ..note(what, found, help)
+    }
+}
+
+/// From the ground up; what rests on something that failed is not looked at.
+fn examine(globals: &Globals) -> Vec<Finding> {
+    let mut findings = vec![threads(), memory(), device()];
+    let another_folder = "Name a folder that can be written with --data DIR or FORESEED_DATA";
+    let folder = match globals.data_folder() {
+        Ok(folder) => folder,
+        Err(error) => {
+            findings.push(wrong("data folder", error.to_string(), another_folder));
+            return findings;
+        }
+    };
+    findings.push(match tempfile::tempfile_in(&folder) {
+        Ok(_) => ok("data folder", folder.display().to_string()),
+        Err(error) => wrong(
+            "data folder",
+            format!("{}: {error}", folder.display()),
+            another_folder,
+        ),
+    });
+    findings.push(match globals.pictures_folder().and_then(writable) {
+        Ok(found) => ok("pictures", found),
+        Err(error) => wrong(
+            "pictures",
+            error.to_string(),
+            "Name another folder with --out DIR",
+        ),
+    });
+    match Store::open(&folder).and_then(|store| store.renders(1)) {
+        Ok(_) => findings.push(ok("records", "the database opens")),
+        Err(error) => {
+            let help = "Free the disk or move the database away; a new one is made";
+            findings.push(wrong("records", error.to_string(), help));
+            return findings;
+        }
+    }
+    match with_fresh_records(globals) {
+        Ok((foresight, _records)) => model(globals, &foresight, &mut findings),
+        Err(error) => {
+            let help = "Look at --model, or leave it out to use the embedded one";
+            findings.push(wrong("models", error.to_string(), help));
+        }
+    }
+    findings
+}
+
+/// The four jobs with records that know of nothing yet, so that all is really done; they go with the
+/// folder.
+fn with_fresh_records(globals: &Globals) -> Result<(Foresight, tempfile::TempDir)> {
+    let folder = tempfile::tempdir().map_err(Error::file(&std::env::temp_dir()))?;
+    let foresight = Foresight {
+        store: Arc::new(Store::open(folder.path())?),
+        ..globals.foresight()?
+    };
+    Ok((foresight, folder))
+}
+
+/// Makes the folder and writes to it, as a render would.
+fn writable(folder: std::path::PathBuf) -> Result<String> {
+    std::fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
+    tempfile::tempfile_in(&folder).map_err(Error::file(&folder))?;
+    Ok(folder.display().to_string())
+}
+
+fn threads() -> Finding {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let used = rayon::current_num_threads();
+    if used < cores {
+        let help = "RAYON_NUM_THREADS limits it; unset it to use all cores";
+        return note("threads", format!("{used} of {cores} cores are used"), help);
+    }
+    ok("threads", format!("{used} on {cores} cores"))
+}
+
+fn memory() -> Finding {
+    let Some((total, free)) = memory_kib(Path::new("/proc/meminfo")) else {
+        return ok("memory", "this system does not say");
+    };
+    let gib = |kib: u64| kib as f64 / (1 << 20) as f64;
+    let found = format!("{:.1} GiB free of {:.1} GiB", gib(free), gib(total));
+    // The engine keeps up to 1 GiB of paused trajectories.
+    if free < 1 << 20 {
+        return note(
+            "memory",
+            found,
+            "Close something: paused trajectories may not all be kept",
+        );
+    }
+    ok("memory", found)
+}
+
+/// Total and available memory, where Linux says it.
+fn memory_kib(meminfo: &Path) -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string(meminfo).ok()?;
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    Some((field("MemTotal:")?, field("MemAvailable:")?))
+}
+
+fn device() -> Finding {
+    let features = [
+        ("avx2", candle_core::utils::with_avx()),
+        ("f16c", candle_core::utils::with_f16c()),
+        ("cuda", candle_core::utils::cuda_is_available()),
+        ("metal", candle_core::utils::metal_is_available()),
+    ];
+    let has: Vec<&str> = features
+        .iter()
+        .filter(|(_, has)| *has)
+        .map(|(name, _)| *name)
+        .collect();
+    let device = match Device::cuda_if_available(0) {
+        Ok(Device::Cuda(_)) => "CUDA",
+        _ => "the CPU",
+    };
+    ok("device", format!("{device} ({})", has.join(", ")))
+}
+
+/// Loads the default model, steps it and has it predicted, as an agent's first call would.
+fn model(globals: &Globals, foresight: &Foresight, findings: &mut Vec<Finding>) {
+    let name = foresight.models.default_name().to_string();
+    let card = match foresight.models.card(&name) {
+        Ok(card) => card,
+        Err(error) => {
+            let help = "Use another with --model; `foreseed models list` names them";
+            findings.push(wrong("model", error.to_string(), help));
+            return;
+        }
+    };
+    findings.push(if card.fits {
+        ok("model", format!("{name}: {}", card.about))
+    } else {
+        let needs = card.needs_bytes as f64 / 1e9;
+        note(
+            "model",
+            format!("{name} needs about {needs:.1} GB, more than is free"),
+            "Close something, or use a smaller model with --model",
+        )
+    });
+    let started = Instant::now();
+    let reply = globals.block_on(async {
+        let caller = Caller {
+            cancel: CancellationToken::new(),
+            progress: Arc::new(|_| ()),
+            patience: Some(PATIENCE),
+        };
+        let first = foresight.predict(prediction_of(Seed(0)), &caller).await?;
+        let loaded = started.elapsed();
+        foresight.predict(prediction_of(Seed(1)), &caller).await?;
+        Ok((first, loaded, started.elapsed() - loaded))
+    });
+    match reply {
+        Err(error) => {
+            let help = "If it is a model of yours, check its folder with `foreseed models list`";
+            findings.push(wrong("a step", error.to_string(), help));
+        }
+        Ok((reply, ..)) if !reply.common.complete => {
+            let found = format!("not done after {} s", PATIENCE.as_secs());
+            findings.push(wrong(
+                "a step",
+                found,
+                "This machine is too slow for it: --model pocket",
+            ));
+        }
+        Ok((reply, loaded, step)) => {
+            let found = format!(
+                "loaded and predicted in {:.1} s, another step in {:.2} s",
+                loaded.as_secs_f64(),
+                step.as_secs_f64()
+            );
+            findings.push(ok("a step", found));
+            findings.push(if reply.common.calibrated {
+                let quality = reply.expected_quality.unwrap_or(f64::NAN);
+                let metric = &reply.common.metric;
+                ok(
+                    "probe",
+                    format!("predicts {metric} {quality:.2} for {PROMPT:?}"),
+                )
+            } else {
+                note("probe", format!("none fits {name}"), reply.advice)
+            });
+        }
+    }
+}
+
+/// The cheapest prediction there is: one seed, at the recommended step.
+fn prediction_of(seed: Seed) -> PredictRequest {
+    PredictRequest {
+        prompt: PROMPT.into(),
+        seeds: SeedChoice {
+            seeds: Some(vec![seed]),
+            count: None,
+        },
+        settings: PredictingSettings::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_as_linux_says_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "MemTotal:       16316412 kB\nMemFree: 1 kB\nMemAvailable:    8000000 kB\n";
+        std::fs::write(file.path(), text).unwrap();
+        assert_eq!(memory_kib(file.path()), Some((16_316_412, 8_000_000)));
+        assert_eq!(memory_kib(Path::new("/nowhere")), None);
+    }
+
+    #[test]
+    fn a_data_folder_that_cannot_be_made_is_named_with_what_to_do() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let globals = Globals {
+            data: Some(file.path().join("below-a-file")),
+            ..Default::default()
+        };
+        let findings = examine(&globals);
+        let last = findings.last().unwrap();
+        assert_eq!((last.what, last.verdict), ("data folder", Verdict::Wrong));
+        assert!(last.help.as_ref().unwrap().contains("--data"));
+    }
 }

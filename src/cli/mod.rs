@@ -20,6 +20,7 @@ mod rank;
 mod refine;
 mod render;
 mod serve;
+mod shared;
 mod trace;
 
 pub use globals::Globals;
