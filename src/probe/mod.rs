@@ -1,12 +1,43 @@
 //! The learned predictor of a finished image's quality, read off the first denoising steps:
 //! *Diffusion Probe: Generated Image Result Prediction Using CNN Probes* (arXiv 2602.23783).
+//!
+//! ```text
+//! collect   runs trajectories, and keeps what was seen of them and how they came out   (shard)
+//! train     fits the networks and calibrates them on scenes of their own    (fit, calibration)
+//! eval      measures a probe on fresh prompts, next to its baselines                   (stats)
+//! ```
 
+pub mod calibration;
+pub mod features;
+mod file;
+pub mod fit;
+mod loss;
+pub mod net;
+mod optim;
+pub mod random;
+pub mod shard;
+pub mod split;
+pub mod stats;
+#[cfg(test)]
+mod synthetic;
+pub mod train;
+pub mod unlearned;
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use crate::backbones::{Facts, Word};
 use crate::candidate::Settings;
 use crate::sampling::Observation;
 use crate::{Error, Result};
+use calibration::{StepCalibration, sigmoid};
+use features::{Features, Seen, Text};
+use net::layers::Weights;
+use net::{Design, Inputs, Net};
+pub use unlearned::attention_only;
 
 /// What a probe says of one candidate at one step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,17 +79,42 @@ pub struct ProbeCard {
     pub measured: serde_json::Value,
 }
 
+/// A probe file, ready to predict: the shipped design and, for comparison, its baselines.
 pub struct Probe {
-    card: ProbeCard,
+    header: file::Header,
+    nets: BTreeMap<Design, Vec<Net>>,
+}
+
+/// What the networks of one design say, averaged and not yet calibrated.
+pub(crate) struct Raw {
+    quality: f64,
+    good: Option<f64>,
+    words: Option<Vec<f64>>,
 }
 
 impl Probe {
-    pub fn from_bytes(_bytes: &[u8]) -> Result<Self> {
-        Err(Error::Internal("the probe is not built".into()))
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let (header, weights) = file::read(bytes)?;
+        Self::new(header, weights)
+    }
+
+    pub(crate) fn new(header: file::Header, mut weights: file::Weights) -> Result<Self> {
+        let mut nets = BTreeMap::new();
+        for member in &header.members {
+            let design = member.design;
+            let networks = (0..member.networks)
+                .map(|number| {
+                    let own = weights.remove(&(design, number)).unwrap_or_default();
+                    Net::new(design, &header.layout, &mut Weights::read(own))
+                })
+                .collect::<Result<Vec<_>>>()?;
+            nets.insert(design, networks);
+        }
+        Ok(Self { header, nets })
     }
 
     pub fn card(&self) -> &ProbeCard {
-        &self.card
+        &self.header.card
     }
 
     /// `Err` says in words why this probe does not hold for these settings (other steps, size,
@@ -69,18 +125,186 @@ impl Probe {
         settings: &Settings,
         at_step: usize,
     ) -> std::result::Result<(), String> {
-        let _ = (facts, settings, at_step);
-        Err("the probe is not built".into())
+        let card = self.card();
+        if facts.fingerprint != card.model_fingerprint {
+            return Err(format!(
+                "it was trained on other weights of {}",
+                card.model_name
+            ));
+        }
+        let checks = [
+            ("sampler", card.sampler.clone(), facts.sampler.clone()),
+            (
+                "steps",
+                card.steps.to_string(),
+                settings.steps.to_string(),
+            ),
+            (
+                "guidance",
+                card.guidance.to_string(),
+                settings.guidance.to_string(),
+            ),
+            (
+                "width × height",
+                format!("{} × {}", card.width, card.height),
+                format!("{} × {}", settings.width, settings.height),
+            ),
+        ];
+        for (name, trained, asked) in checks {
+            if trained != asked {
+                return Err(format!("it was trained for {name} {trained}, not {asked}"));
+            }
+        }
+        if settings.negative_prompt.is_some() {
+            return Err("it was trained without a negative prompt".into());
+        }
+        if !card.at_steps.contains(&at_step) {
+            return Err(format!(
+                "it predicts after steps {:?}, not after {at_step}",
+                card.at_steps
+            ));
+        }
+        if let Some(missing) = card.tap.iter().find(|b| !facts.tappable.contains(b)) {
+            return Err(format!("it reads block {missing}, which this model lacks"));
+        }
+        Ok(())
     }
 
     /// One prediction an observation; each depends on its own observation alone.
-    pub fn predict(&self, _observations: &[(&Observation, &[Word])]) -> Result<Vec<Prediction>> {
-        Err(Error::Internal("the probe is not built".into()))
+    pub fn predict(&self, observations: &[(&Observation, &[Word])]) -> Result<Vec<Prediction>> {
+        // One row at a time, so that no other row can move a result even in its last bit.
+        observations
+            .par_iter()
+            .map(|(observation, words)| {
+                let features = self.features(observation, words)?;
+                self.predict_by(Design::Probe, &features)
+            })
+            .collect()
+    }
+
+    /// What the networks read of an observation.
+    pub fn features(&self, observation: &Observation, words: &[Word]) -> Result<Features> {
+        let layout = &self.header.layout;
+        let text = Text::read(observation, words, layout.keys)?;
+        let middle = layout.middle_channels > 0;
+        Ok(Features {
+            seen: Seen::read(observation, &layout.blocks, text.keys, middle)?,
+            text: Arc::new(text),
+        })
+    }
+
+    /// The designs that this file holds.
+    pub fn designs(&self) -> Vec<Design> {
+        self.nets.keys().copied().collect()
+    }
+
+    /// How many networks of a design were trained, each from a seed of its own.
+    pub fn networks(&self, design: Design) -> usize {
+        self.nets.get(&design).map_or(0, Vec::len)
+    }
+
+    /// The calibrated prediction of one of the designs in the file.
+    pub fn predict_by(&self, design: Design, features: &Features) -> Result<Prediction> {
+        let raw = self.raw(design, None, features)?;
+        let step = features.seen.steps_done;
+        let calibration = self
+            .header
+            .members
+            .iter()
+            .find(|m| m.design == design)
+            .and_then(|m| m.calibration.iter().find(|c| c.step == step));
+        Ok(self.calibrated(raw, calibration, features.text.words.as_slice()))
+    }
+
+    /// The expected quality by a single network, to tell how much a training seed matters.
+    pub fn quality_by(&self, design: Design, network: usize, features: &Features) -> Result<f64> {
+        Ok(self.bounded(self.raw(design, Some(network), features)?.quality))
+    }
+
+    pub(crate) fn raw(
+        &self,
+        design: Design,
+        network: Option<usize>,
+        features: &Features,
+    ) -> Result<Raw> {
+        let nets = self.nets.get(&design).map(Vec::as_slice).unwrap_or(&[]);
+        let nets = match network {
+            Some(one) => nets.get(one..one + 1).unwrap_or(&[]),
+            None => nets,
+        };
+        if nets.is_empty() {
+            return Err(Error::Internal(format!(
+                "this probe file has no {}",
+                design.name()
+            )));
+        }
+        let (mean, deviation) = self.header.scale;
+        let share = 1.0 / nets.len() as f64;
+        let row = std::slice::from_ref(features);
+        let inputs = Inputs::stack(row, &self.header.layout, self.header.card.steps)?;
+        let mut all = Raw {
+            quality: 0.0,
+            good: None,
+            words: None,
+        };
+        for net in nets {
+            let outputs = net.forward(&inputs)?;
+            let value = |t: &candle_core::Tensor| -> Result<f64> {
+                Ok(f64::from(t.get(0)?.to_scalar::<f32>()?) * share)
+            };
+            all.quality += value(&outputs.quality)?;
+            if let Some(good) = &outputs.good {
+                *all.good.get_or_insert(0.0) += value(good)?;
+            }
+            if let Some(words) = &outputs.words {
+                let words = words.get(0)?.to_vec1::<f32>()?;
+                let sum = all.words.get_or_insert_with(|| vec![0.0; words.len()]);
+                sum.iter_mut()
+                    .zip(words)
+                    .for_each(|(a, b)| *a += f64::from(b) * share);
+            }
+        }
+        all.quality = mean + deviation * all.quality;
+        Ok(all)
+    }
+
+    fn bounded(&self, quality: f64) -> f64 {
+        match self.header.range {
+            Some([low, high]) => quality.clamp(low, high),
+            None => quality,
+        }
+    }
+
+    fn calibrated(
+        &self,
+        raw: Raw,
+        calibration: Option<&StepCalibration>,
+        words: &[std::ops::Range<usize>],
+    ) -> Prediction {
+        let platt = calibration.and_then(|c| c.words);
+        let word_risks = words
+            .iter()
+            .enumerate()
+            .map(|(i, tokens)| match &raw.words {
+                Some(logits) if !tokens.is_empty() => {
+                    let logit = logits[i];
+                    platt.map_or_else(|| sigmoid(logit), |p| p.probability(logit))
+                }
+                _ => self.header.word_base_rate,
+            })
+            .collect();
+        let quality = self.bounded(raw.quality);
+        // The paper's design says nothing of good: its quality stands in.
+        let good = raw.good.unwrap_or(raw.quality);
+        Prediction {
+            quality,
+            interval: calibration
+                .map(|c| c.interval.interval(quality).map(|end| self.bounded(end))),
+            p_good: calibration.map(|c| c.good.probability(good)),
+            word_risks,
+        }
     }
 }
 
-/// What can be said with no probe: how concentrated each word's attention is. Uncalibrated, so
-/// interval and p_good are absent.
-pub fn attention_only(_observation: &Observation, _words: &[Word]) -> Result<Prediction> {
-    Err(Error::Internal("the probe is not built".into()))
-}
+#[cfg(test)]
+mod tests;

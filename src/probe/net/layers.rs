@@ -1,0 +1,319 @@
+//! Layers that train in candle: built from operations whose gradients were checked, since candle's
+//! own `LayerNorm`, `RmsNorm` and `softmax_last_dim` lose them without a word.
+//!
+//! Activations are channels-last, (rows, height, width, channels), so that a 1×1 convolution and a
+//! dense layer are one thing and a 3×3 convolution is an unfold and one matrix product.
+
+use std::collections::BTreeMap;
+
+use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Shape, Tensor, Var};
+
+use super::super::random::Random;
+use crate::{Error, Result};
+
+/// Where a network's weights come from and are kept: freshly drawn, or read from a file.
+pub struct Weights {
+    drawn: Option<Random>,
+    vars: BTreeMap<String, Var>,
+    read: BTreeMap<String, Tensor>,
+}
+
+impl Weights {
+    /// New weights to train, the same for the same seed.
+    pub fn fresh(seed: u64) -> Self {
+        Self {
+            drawn: Some(Random::new(seed)),
+            vars: BTreeMap::new(),
+            read: BTreeMap::new(),
+        }
+    }
+
+    /// Weights by name, to predict with.
+    pub fn read(tensors: BTreeMap<String, Tensor>) -> Self {
+        Self {
+            drawn: None,
+            vars: BTreeMap::new(),
+            read: tensors,
+        }
+    }
+
+    /// What is trained, by name.
+    pub fn vars(&self) -> &BTreeMap<String, Var> {
+        &self.vars
+    }
+
+    /// The tensor `name`, uniform in ±`bound` around `centre` when it is drawn.
+    fn get(&mut self, name: &str, shape: &[usize], centre: f64, bound: f64) -> Result<Tensor> {
+        let Some(random) = &mut self.drawn else {
+            let tensor = self
+                .read
+                .get(name)
+                .ok_or_else(|| Error::Internal(format!("the probe file lacks {name}")))?;
+            if tensor.dims() != shape {
+                return Err(Error::Internal(format!(
+                    "the probe file's {name} is {:?} where {shape:?} is needed",
+                    tensor.dims()
+                )));
+            }
+            return Ok(tensor.to_dtype(DType::F32)?);
+        };
+        let values: Vec<f32> = (0..shape.iter().product())
+            .map(|_| (centre + bound * (2.0 * random.unit() - 1.0)) as f32)
+            .collect();
+        let var = Var::from_vec(values, shape, &Device::Cpu)?;
+        let tensor = var.as_tensor().clone();
+        self.vars.insert(name.to_string(), var);
+        Ok(tensor)
+    }
+}
+
+/// x·W + b over the last dimension.
+pub struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Linear {
+    /// `gain` 1 keeps the variance of its input.
+    pub fn new(
+        weights: &mut Weights,
+        name: &str,
+        (inputs, outputs): (usize, usize),
+        gain: f64,
+    ) -> Result<Self> {
+        let bound = gain * (3.0 / inputs.max(1) as f64).sqrt();
+        Ok(Self {
+            weight: weights.get(&format!("{name}.weight"), &[inputs, outputs], 0.0, bound)?,
+            bias: weights.get(&format!("{name}.bias"), &[outputs], 0.0, 0.0)?,
+        })
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut shape = x.dims().to_vec();
+        let (inputs, outputs) = self.weight.dims2()?;
+        let rows = x.elem_count() / inputs.max(1);
+        let y = x.reshape((rows, inputs))?.matmul(&self.weight)?;
+        if let Some(last) = shape.last_mut() {
+            *last = outputs;
+        }
+        Ok(y.broadcast_add(&self.bias)?.reshape(shape)?)
+    }
+}
+
+/// Layer normalization over the last dimension (Ba et al. 2016), from primitives.
+pub struct Norm {
+    scale: Tensor,
+    shift: Tensor,
+}
+
+impl Norm {
+    pub fn new(weights: &mut Weights, name: &str, channels: usize) -> Result<Self> {
+        Ok(Self {
+            scale: weights.get(&format!("{name}.scale"), &[channels], 1.0, 0.0)?,
+            shift: weights.get(&format!("{name}.shift"), &[channels], 0.0, 0.0)?,
+        })
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+        let unit = centred.broadcast_div(&(variance + 1e-5)?.sqrt()?)?;
+        Ok(unit
+            .broadcast_mul(&self.scale)?
+            .broadcast_add(&self.shift)?)
+    }
+}
+
+/// A 3×3 convolution with zero padding.
+pub struct Conv3(Linear);
+
+impl Conv3 {
+    pub fn new(
+        weights: &mut Weights,
+        name: &str,
+        (inputs, outputs): (usize, usize),
+        gain: f64,
+    ) -> Result<Self> {
+        Ok(Self(Linear::new(
+            weights,
+            name,
+            (9 * inputs, outputs),
+            gain,
+        )?))
+    }
+
+    /// (rows, height, width, channels) → the same with other channels
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.0.forward(&x.contiguous()?.apply_op1(Unfold)?)
+    }
+}
+
+/// Halves a grid by the mean of 2×2 cells; an odd last row or column, and a side of 1, stay.
+pub fn halve(x: &Tensor) -> Result<Tensor> {
+    let (rows, height, width, channels) = x.dims4()?;
+    let mut x = x.clone();
+    if height > 1 {
+        x = x
+            .narrow(1, 0, height / 2 * 2)?
+            .reshape((rows, height / 2, 2, width, channels))?
+            .mean(2)?;
+    }
+    let height = x.dim(1)?;
+    if width > 1 {
+        x = x
+            .narrow(2, 0, width / 2 * 2)?
+            .reshape((rows, height, width / 2, 2, channels))?
+            .mean(3)?;
+    }
+    Ok(x)
+}
+
+/// Sines and cosines of a time in 0–1 at doubling frequencies: (rows) → (rows, 2 × frequencies).
+pub fn time_embedding(time: &Tensor, frequencies: usize) -> Result<Tensor> {
+    let scales: Vec<f32> = (0..frequencies)
+        .map(|i| std::f32::consts::FRAC_PI_2 * f32::powi(2.0, i as i32))
+        .collect();
+    let scales = Tensor::new(scales, &Device::Cpu)?.unsqueeze(0)?;
+    let phase = time.unsqueeze(1)?.broadcast_mul(&scales)?;
+    Ok(Tensor::cat(&[phase.sin()?, phase.cos()?], 1)?)
+}
+
+/// The 3×3 neighbourhood of every cell, zeros beyond the edge:
+/// (rows, height, width, c) → (rows, height, width, 9c).
+struct Unfold;
+
+/// The transpose of [`Unfold`]: adds every neighbourhood back to the cells it was read from.
+struct Fold;
+
+/// Calls `copy(cell, neighbour, offset)` for each pair of cells of a grid that are neighbours.
+fn neighbours(
+    (rows, height, width): (usize, usize, usize),
+    mut copy: impl FnMut(usize, usize, usize),
+) {
+    for row in 0..rows {
+        for y in 0..height {
+            for x in 0..width {
+                let cell = (row * height + y) * width + x;
+                for offset in 0..9 {
+                    let (ny, nx) = (y + offset / 3, x + offset % 3);
+                    if (1..=height).contains(&ny) && (1..=width).contains(&nx) {
+                        copy(cell, (row * height + ny - 1) * width + nx - 1, offset);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(values), Some((start, end))) => Ok(&values[start..end]),
+        _ => candle_core::bail!("a 3×3 neighbourhood is read from contiguous f32 only"),
+    }
+}
+
+impl CustomOp1 for Unfold {
+    fn name(&self) -> &'static str {
+        "unfold-3x3"
+    }
+
+    fn cpu_fwd(
+        &self,
+        storage: &CpuStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let source = values(storage, layout)?;
+        let (rows, height, width, c) = layout.shape().dims4()?;
+        let mut out = vec![0f32; rows * height * width * 9 * c];
+        neighbours((rows, height, width), |cell, neighbour, offset| {
+            out[(cell * 9 + offset) * c..][..c].copy_from_slice(&source[neighbour * c..][..c]);
+        });
+        Ok((
+            CpuStorage::F32(out),
+            Shape::from((rows, height, width, 9 * c)),
+        ))
+    }
+
+    fn bwd(
+        &self,
+        _arg: &Tensor,
+        _res: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<Option<Tensor>> {
+        Ok(Some(grad.contiguous()?.apply_op1_no_bwd(&Fold)?))
+    }
+}
+
+impl CustomOp1 for Fold {
+    fn name(&self) -> &'static str {
+        "fold-3x3"
+    }
+
+    fn cpu_fwd(
+        &self,
+        storage: &CpuStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let source = values(storage, layout)?;
+        let (rows, height, width, c9) = layout.shape().dims4()?;
+        let c = c9 / 9;
+        let mut out = vec![0f32; rows * height * width * c];
+        neighbours((rows, height, width), |cell, neighbour, offset| {
+            let from = &source[(cell * 9 + offset) * c..][..c];
+            let into = &mut out[neighbour * c..][..c];
+            into.iter_mut().zip(from).for_each(|(a, b)| *a += b);
+        });
+        Ok((CpuStorage::F32(out), Shape::from((rows, height, width, c))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unfolded_product_is_candles_convolution() {
+        let mut weights = Weights::fresh(1);
+        let conv = Conv3::new(&mut weights, "c", (3, 5), 1.0).unwrap();
+        let x = Tensor::randn(0f32, 1.0, (2, 4, 6, 3), &Device::Cpu).unwrap();
+        let ours = conv.forward(&x).unwrap();
+        let kernel = conv
+            .0
+            .weight
+            .reshape((3, 3, 3, 5))
+            .and_then(|k| k.permute((3, 2, 0, 1)))
+            .and_then(|k| k.contiguous())
+            .unwrap();
+        let theirs = x
+            .permute((0, 3, 1, 2))
+            .and_then(|x| x.contiguous())
+            .and_then(|x| x.conv2d(&kernel, 1, 1, 1, 1))
+            .and_then(|y| y.permute((0, 2, 3, 1)))
+            .unwrap();
+        let gap = (ours - theirs)
+            .and_then(|d| d.abs()?.max_all()?.to_scalar::<f32>())
+            .unwrap();
+        assert!(gap < 1e-5, "{gap}");
+    }
+
+    #[test]
+    fn a_norm_has_no_mean_and_unit_variance() {
+        let norm = Norm::new(&mut Weights::fresh(1), "n", 4).unwrap();
+        let x = Tensor::new(&[[1f32, 2.0, 3.0, 6.0]], &Device::Cpu).unwrap();
+        let y = norm.forward(&x).unwrap().to_vec2::<f32>().unwrap();
+        let mean: f32 = y[0].iter().sum();
+        let square: f32 = y[0].iter().map(|v| v * v).sum();
+        assert!(mean.abs() < 1e-5 && (square - 4.0).abs() < 1e-3, "{y:?}");
+    }
+
+    #[test]
+    fn halving_keeps_means_and_single_rows() {
+        let x = Tensor::arange(0f32, 10.0, &Device::Cpu)
+            .and_then(|x| x.reshape((1, 1, 5, 2)))
+            .unwrap();
+        let y = halve(&x).unwrap();
+        assert_eq!(y.dims(), [1, 1, 2, 2]);
+        let y = y.flatten_all().and_then(|y| y.to_vec1::<f32>()).unwrap();
+        assert_eq!(y, [1.0, 2.0, 5.0, 6.0]);
+    }
+}

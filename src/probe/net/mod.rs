@@ -1,0 +1,186 @@
+//! The networks: what goes in, what comes out, and the three designs that share both.
+
+mod attention;
+mod full;
+pub mod layers;
+mod prompt;
+
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::features::{Features, Layout};
+use crate::{Error, Result};
+use layers::Weights;
+
+/// Which network reads which part of an observation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Design {
+    /// Attention, predicted latents, middle activations and text, words seen together in space.
+    Probe,
+    /// The paper's: a light CNN over the cross-attention maps and nothing else.
+    AttentionProbe,
+    /// Text alone: what is known before the first step. A baseline.
+    PromptOnly,
+}
+
+impl Design {
+    pub const ALL: [Self; 3] = [Self::Probe, Self::AttentionProbe, Self::PromptOnly];
+
+    /// As tables, files and `--json` name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Probe => "probe",
+            Self::AttentionProbe => "attention-probe",
+            Self::PromptOnly => "prompt-only",
+        }
+    }
+}
+
+/// A batch of observations, all on one grid.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// (rows): the share of the steps that is done
+    pub time: Tensor,
+    pub height: usize,
+    pub width: usize,
+    /// (rows, blocks, cells, keys)
+    pub maps: Tensor,
+    /// (rows, keys, text_dim)
+    pub text: Tensor,
+    /// (rows, pooled_dim), where the family has one
+    pub pooled: Option<Tensor>,
+    /// (rows, cells, x0_channels)
+    pub x0: Tensor,
+    /// (rows, cells, middle_channels), where it is read
+    pub middle: Option<Tensor>,
+    /// (rows, words, keys): each row of a word sums to 1, or is zero where it was cut off
+    pub words: Tensor,
+    /// (rows, words): 1 for a word, 0 for padding and for words that were cut off
+    pub is_word: Tensor,
+    /// (rows, keys): 1 where a key carries a word
+    pub is_key: Tensor,
+}
+
+/// What a network says of a batch.
+#[derive(Clone, Debug)]
+pub struct Outputs {
+    /// (rows): the metric, in units of its training mean and deviation
+    pub quality: Tensor,
+    /// (rows): the log-odds of being good, before calibration
+    pub good: Option<Tensor>,
+    /// (rows, words): the log-odds that a word's object comes out wrong, before calibration
+    pub words: Option<Tensor>,
+}
+
+/// A network of one design.
+pub enum Net {
+    Probe(full::FullProbe),
+    AttentionProbe(attention::AttentionProbe),
+    PromptOnly(prompt::PromptOnly),
+}
+
+impl Net {
+    pub fn new(design: Design, layout: &Layout, weights: &mut Weights) -> Result<Self> {
+        Ok(match design {
+            Design::Probe => Self::Probe(full::FullProbe::new(layout, weights)?),
+            Design::AttentionProbe => {
+                Self::AttentionProbe(attention::AttentionProbe::new(layout, weights)?)
+            }
+            Design::PromptOnly => Self::PromptOnly(prompt::PromptOnly::new(layout, weights)?),
+        })
+    }
+
+    pub fn forward(&self, inputs: &Inputs) -> Result<Outputs> {
+        match self {
+            Self::Probe(net) => net.forward(inputs),
+            Self::AttentionProbe(net) => net.forward(inputs),
+            Self::PromptOnly(net) => net.forward(inputs),
+        }
+    }
+}
+
+impl Inputs {
+    /// Stacks observations that lie on one grid; `steps` are the full render's.
+    pub fn stack(rows: &[Features], layout: &Layout, steps: usize) -> Result<Self> {
+        let first = rows
+            .first()
+            .ok_or_else(|| Error::Internal("a probe was given nothing to predict".into()))?;
+        let n = rows.len();
+        let (height, width) = (first.seen.height, first.seen.width);
+        let (cells, keys, blocks) = (height * width, layout.keys, layout.blocks.len());
+        let most_words = rows.iter().map(|r| r.text.words.len()).max().unwrap_or(0).max(1);
+
+        let mut maps = vec![0f32; n * blocks * cells * keys];
+        let mut text = vec![0f32; n * keys * layout.text_dim];
+        let mut words = vec![0f32; n * most_words * keys];
+        let mut is_word = vec![0f32; n * most_words];
+        let mut is_key = vec![0f32; n * keys];
+        let (mut x0, mut middle, mut pooled) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, Features { text: t, seen }) in rows.iter().enumerate() {
+            let own_keys = t.keys;
+            let fits = (seen.height, seen.width) == (height, width)
+                && seen.maps.len() == blocks * cells * own_keys
+                && t.embeds.len() == own_keys * layout.text_dim
+                && t.pooled.len() == layout.pooled_dim
+                && seen.x0.len() == cells * layout.x0_channels
+                && seen.middle.len() == cells * layout.middle_channels;
+            if !fits {
+                return Err(Error::Internal(format!(
+                    "an observation on a grid of {}×{} with {} map values, {} text, {} pooled, {} \
+                     x0 and {} middle does not fit the probe's inputs {layout:?}",
+                    seen.height,
+                    seen.width,
+                    seen.maps.len(),
+                    t.embeds.len(),
+                    t.pooled.len(),
+                    seen.x0.len(),
+                    seen.middle.len(),
+                )));
+            }
+            let kept = own_keys.min(keys);
+            for (cell, map) in seen.maps.chunks_exact(own_keys).enumerate() {
+                let at = (i * blocks * cells + cell) * keys;
+                maps[at..at + kept].copy_from_slice(&map[..kept]);
+            }
+            let dim = layout.text_dim;
+            text[i * keys * dim..][..kept * dim].copy_from_slice(&t.embeds[..kept * dim]);
+            for (w, word) in t.words.iter().enumerate() {
+                let tokens = word.start.min(kept)..word.end.min(kept);
+                let share = 1.0 / tokens.len().max(1) as f32;
+                is_word[i * most_words + w] = f32::from(u8::from(!tokens.is_empty()));
+                for token in tokens {
+                    words[(i * most_words + w) * keys + token] = share;
+                    is_key[i * keys + token] = 1.0;
+                }
+            }
+            x0.extend_from_slice(&seen.x0);
+            middle.extend_from_slice(&seen.middle);
+            pooled.extend_from_slice(&t.pooled);
+        }
+        let time: Vec<f32> = rows
+            .iter()
+            .map(|row| row.seen.steps_done as f32 / steps.max(1) as f32)
+            .collect();
+        let cpu = &Device::Cpu;
+        let present = |values: Vec<f32>, shape: Vec<usize>| -> Result<Option<Tensor>> {
+            if values.is_empty() {
+                return Ok(None);
+            }
+            Ok(Some(Tensor::from_vec(values, shape, cpu)?))
+        };
+        Ok(Self {
+            time: Tensor::from_vec(time, n, cpu)?,
+            height,
+            width,
+            maps: Tensor::from_vec(maps, (n, blocks, cells, keys), cpu)?,
+            text: Tensor::from_vec(text, (n, keys, layout.text_dim), cpu)?,
+            pooled: present(pooled, vec![n, layout.pooled_dim])?,
+            x0: Tensor::from_vec(x0, (n, cells, layout.x0_channels), cpu)?,
+            middle: present(middle, vec![n, cells, layout.middle_channels])?,
+            words: Tensor::from_vec(words, (n, most_words, keys), cpu)?,
+            is_word: Tensor::from_vec(is_word, (n, most_words), cpu)?,
+            is_key: Tensor::from_vec(is_key, (n, keys), cpu)?,
+        })
+    }
+}

@@ -1,0 +1,244 @@
+//! From what was collected to a probe file: every design from several seeds, then calibration on
+//! scenes that none of them was trained or chosen on.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::calibration::{Conformal, Platt, StepCalibration};
+use super::file::{self, Header, Member};
+use super::fit::{FitOptions, FitProgress, Fitted, Task};
+use super::net::Design;
+use super::shard::{Collected, Group, write_whole};
+use super::split::{Side, side_of};
+use super::{Probe, ProbeCard, stats};
+use crate::{Error, Result};
+
+/// What to train.
+#[derive(Clone, Debug)]
+pub struct TrainOptions {
+    /// Networks of each design, trained from the seeds `fit.seed`, `fit.seed + 1`, …
+    pub networks: usize,
+    pub fit: FitOptions,
+    /// Between which values the metric lies, where it has bounds.
+    pub range: Option<[f64; 2]>,
+    /// Where checkpoints are kept, so that a killed run goes on.
+    pub checkpoints: Option<PathBuf>,
+}
+
+/// What is heard of a training run: epoch by epoch, the fits of all designs side by side.
+pub type Report<'a> = &'a (dyn Fn(Design, u64, FitProgress) + Sync);
+
+/// Fits every design and writes the probe file `out`, whole or not at all.
+pub fn train(
+    collected: &Collected,
+    options: &TrainOptions,
+    out: &Path,
+    report: Report<'_>,
+) -> Result<Probe> {
+    let manifest = &collected.manifest;
+    let layout = collected.layout()?;
+    let of = |side: Side| -> Vec<&Group> {
+        let groups = collected.groups.iter();
+        groups.filter(|g| side_of(&g.scene) == side).collect()
+    };
+    let (training, validation) = (of(Side::Train), of(Side::Validation));
+    let calibration = of(Side::Calibration);
+    if calibration.is_empty() {
+        return Err(Error::invalid(
+            "data",
+            format!("{} prompts and none to calibrate on", collected.groups.len()),
+            "Collect more scenes: a tenth of them calibrates",
+        ));
+    }
+    let scores: Vec<f64> = training.iter().flat_map(|g| g.scores.clone()).collect();
+    let scale = (stats::mean(&scores), stats::deviation(&scores).max(1e-3));
+    let verdicts: Vec<bool> = training
+        .iter()
+        .flat_map(|g| g.words_wrong.iter().flatten().flatten().copied())
+        .collect();
+    let wrong = verdicts.iter().filter(|w| **w).count();
+
+    let jobs: Vec<(Design, usize)> = Design::ALL
+        .into_iter()
+        .flat_map(|design| (0..options.networks.max(1)).map(move |n| (design, n)))
+        .collect();
+    let fitted = side_by_side(&jobs, |&(design, number)| {
+        let seed = options.fit.seed + number as u64;
+        let checkpoint = match &options.checkpoints {
+            None => None,
+            Some(folder) => {
+                std::fs::create_dir_all(folder).map_err(Error::file(folder))?;
+                Some(folder.join(format!("{}-{seed}.safetensors", design.name())))
+            }
+        };
+        let task = Task {
+            design,
+            layout: &layout,
+            steps: manifest.steps,
+            at_steps: manifest.at_steps.len(),
+            good: manifest.good,
+            scale,
+            train: training.clone(),
+            validation: validation.clone(),
+            checkpoint,
+        };
+        let fit = FitOptions {
+            seed,
+            ..options.fit.clone()
+        };
+        task.fit(&fit, &|progress| report(design, seed, progress))
+    })?;
+
+    let trajectories = |groups: &[&Group]| groups.iter().map(|g| g.scores.len()).sum::<usize>();
+    let validated = |design: Design| -> serde_json::Value {
+        let own = jobs.iter().zip(&fitted).filter(|(job, _)| job.0 == design);
+        let all: Vec<&Fitted> = own.map(|(_, fitted)| fitted).collect();
+        json!({
+            "pooled_srcc": all.iter().map(|f| round(f.pooled)).collect::<Vec<_>>(),
+            "within_srcc": all.iter().map(|f| round(f.within)).collect::<Vec<_>>(),
+            "epochs": all.iter().map(|f| f.epochs).collect::<Vec<_>>(),
+        })
+    };
+    let mut header = Header {
+        format: Header::FORMAT,
+        card: ProbeCard {
+            id: String::new(),
+            model_fingerprint: manifest.model_fingerprint.clone(),
+            model_name: manifest.model_name.clone(),
+            metric: manifest.metric.clone(),
+            steps: manifest.steps,
+            at_steps: manifest.at_steps.clone(),
+            sampler: manifest.sampler.clone(),
+            guidance: manifest.guidance,
+            width: manifest.width,
+            height: manifest.height,
+            good: manifest.good,
+            tap: layout.blocks.clone(),
+            middle: layout.middle_channels > 0,
+            measured: json!({
+                "trained_on": {
+                    "prompts": training.len(),
+                    "trajectories": trajectories(&training),
+                },
+                "calibrated_on": {
+                    "prompts": calibration.len(),
+                    "trajectories": trajectories(&calibration),
+                },
+                "validation_mean_over_steps": {
+                    "probe": validated(Design::Probe),
+                    "attention-probe": validated(Design::AttentionProbe),
+                    "prompt-only": validated(Design::PromptOnly),
+                },
+            }),
+        },
+        layout: layout.clone(),
+        scale,
+        range: options.range,
+        word_base_rate: wrong as f64 / verdicts.len().max(1) as f64,
+        members: Design::ALL
+            .into_iter()
+            .map(|design| Member {
+                design,
+                networks: options.networks.max(1),
+                calibration: Vec::new(),
+            })
+            .collect(),
+    };
+    let weights: file::Weights = jobs
+        .iter()
+        .zip(&fitted)
+        .map(|(job, fitted)| (*job, fitted.weights.clone()))
+        .collect();
+    // Calibrated as it will be read: from the weights that the file holds, in f16.
+    let uncalibrated = Probe::from_bytes(&file::write(&header, &weights)?)?;
+    for member in &mut header.members {
+        for (index, &step) in manifest.at_steps.iter().enumerate() {
+            member.calibration.push(calibrate(
+                &uncalibrated,
+                member.design,
+                &calibration,
+                (index, step),
+            )?);
+        }
+    }
+    let bytes = file::write(&header, &weights)?;
+    let probe = Probe::from_bytes(&bytes)?;
+    write_whole(out, &bytes)?;
+    Ok(probe)
+}
+
+fn calibrate(
+    probe: &Probe,
+    design: Design,
+    groups: &[&Group],
+    (index, step): (usize, usize),
+) -> Result<StepCalibration> {
+    let rows: Vec<(&Group, usize)> = groups
+        .iter()
+        .flat_map(|group| (0..group.scores.len()).map(move |seed| (*group, seed)))
+        .collect();
+    let raw = rows
+        .par_iter()
+        .map(|(group, seed)| probe.raw(design, None, &group.features(*seed, index)?))
+        .collect::<Result<Vec<_>>>()?;
+    let measured: Vec<f64> = rows.iter().map(|(g, seed)| g.scores[*seed]).collect();
+    let predicted: Vec<f64> = raw.iter().map(|r| probe.bounded(r.quality)).collect();
+    let odds: Vec<f64> = raw.iter().map(|r| r.good.unwrap_or(r.quality)).collect();
+    let good: Vec<bool> = measured.iter().map(|m| *m >= probe.card().good).collect();
+    let (mut risks, mut wrong) = (Vec::new(), Vec::new());
+    for ((group, seed), raw) in rows.iter().zip(&raw) {
+        let verdicts = group.words_wrong[*seed].iter().zip(&group.text.words);
+        for (word, (verdict, tokens)) in verdicts.enumerate() {
+            if let (Some(logits), Some(verdict)) = (&raw.words, verdict)
+                && !tokens.is_empty()
+            {
+                risks.push(logits[word]);
+                wrong.push(*verdict);
+            }
+        }
+    }
+    Ok(StepCalibration {
+        step,
+        interval: Conformal::fit(&predicted, &measured),
+        good: Platt::fit(&odds, &good),
+        words: (!risks.is_empty()).then(|| Platt::fit(&risks, &wrong)),
+    })
+}
+
+/// Runs jobs on as many threads as the machine has, and gives their results in order. Not rayon's:
+/// a job's own matrix products must not pick up another whole job while they wait.
+fn side_by_side<J: Sync, R: Send>(
+    jobs: &[J],
+    run: impl Fn(&J) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<(usize, Result<R>)>> = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(jobs.len()) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(job) = jobs.get(index) else { break };
+                    let result = run(job);
+                    if let Ok(mut results) = results.lock() {
+                        results.push((index, result));
+                    }
+                }
+            });
+        }
+    });
+    let mut results = results
+        .into_inner()
+        .map_err(|_| Error::Internal("a training thread failed".into()))?;
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+fn round(x: f64) -> f64 {
+    (x * 1e4).round() / 1e4
+}
