@@ -115,7 +115,7 @@ fn same(a: &BTreeMap<String, Tensor>, b: &BTreeMap<String, Tensor>) -> bool {
 
 #[test]
 fn a_killed_fit_goes_on_to_the_same_bits() {
-    let collected = collected(30);
+    let collected = collected(60);
     let layout = collected.layout().unwrap();
     let straight = task(&collected, &layout, Design::AttentionProbe)
         .fit(&options(4), &|_| ())
@@ -140,11 +140,11 @@ fn a_killed_fit_goes_on_to_the_same_bits() {
     assert!(same(&straight.weights, &resumed.weights));
 }
 
-fn trained(collected: &Collected) -> (Probe, tempfile::TempDir) {
+fn trained(collected: &Collected, epochs: usize) -> (Probe, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let options = TrainOptions {
-        networks: 2,
-        fit: options(4),
+        networks: 1,
+        fit: options(epochs),
         range: Some([0.0, 1.0]),
         checkpoints: None,
     };
@@ -156,7 +156,7 @@ fn trained(collected: &Collected) -> (Probe, tempfile::TempDir) {
 #[test]
 fn a_probe_file_predicts_as_the_probe_that_wrote_it() {
     let collected = collected(80);
-    let (probe, folder) = trained(&collected);
+    let (probe, folder) = trained(&collected, 4);
     let bytes = std::fs::read(folder.path().join("composition.safetensors")).unwrap();
     let again = Probe::from_bytes(&bytes).unwrap();
     assert_eq!(probe.card(), again.card());
@@ -191,7 +191,7 @@ fn a_probe_file_predicts_as_the_probe_that_wrote_it() {
 #[test]
 fn the_word_whose_object_fails_is_the_risky_one() {
     let collected = collected(80);
-    let (probe, _folder) = trained(&collected);
+    let (probe, _folder) = trained(&collected, 14);
     let (mut risks, mut wrong) = (Vec::new(), Vec::new());
     for group in &collected.groups {
         for seed in 0..4 {
