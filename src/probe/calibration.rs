@@ -174,7 +174,11 @@ mod tests {
         };
         assert!((held(0.0, 1.0) - 0.9).abs() < 0.03, "{}", held(0.0, 1.0));
         for (low, high) in [(0.0, 0.3), (0.3, 0.7), (0.7, 1.0)] {
-            assert!((held(low, high) - 0.9).abs() < 0.06, "{low}: {}", held(low, high));
+            assert!(
+                (held(low, high) - 0.9).abs() < 0.06,
+                "{low}: {}",
+                held(low, high)
+            );
         }
     }
 

@@ -11,7 +11,7 @@ use super::ProbeCard;
 use super::calibration::StepCalibration;
 use super::features::Layout;
 use super::net::Design;
-use super::shard::{deserialize, serialize};
+use super::tensors::{deserialize, serialize};
 use crate::{Error, Result};
 
 const KEY: &str = "foreseed_probe";

@@ -13,8 +13,10 @@ use super::net::layers::Weights;
 use super::net::{Design, Inputs, Net};
 use super::optim::AdamW;
 use super::random::Random;
-use super::shard::{Group, deserialize, serialize, write_whole};
+use super::shard::Group;
 use super::stats;
+use super::tensors::{deserialize, serialize};
+use crate::pictures::write_whole;
 use crate::{Error, Result};
 
 /// How a network is fitted.

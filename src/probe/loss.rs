@@ -34,7 +34,11 @@ pub fn loss(design: Design, outputs: &Outputs, targets: &Targets) -> Result<Tens
         total = (total + (rank * RANK)?)?;
     }
     if let Some(good) = &outputs.good {
-        let labels: Vec<f32> = targets.good.iter().map(|&g| f32::from(u8::from(g))).collect();
+        let labels: Vec<f32> = targets
+            .good
+            .iter()
+            .map(|&g| f32::from(u8::from(g)))
+            .collect();
         let losses = cross_entropy(good, &Tensor::new(labels, cpu)?)?;
         total = (total + (losses.mean_all()? * GOOD)?)?;
     }
@@ -88,7 +92,9 @@ fn rank_loss(quality: &Tensor, targets: &Targets) -> Result<Option<Tensor>> {
         return Ok(None);
     }
     let weights = Tensor::from_vec(weights, (n, n), &Device::Cpu)?;
-    let ahead = quality.unsqueeze(1)?.broadcast_sub(&quality.unsqueeze(0)?)?;
+    let ahead = quality
+        .unsqueeze(1)?
+        .broadcast_sub(&quality.unsqueeze(0)?)?;
     let losses = softplus(&(ahead * -2.0)?)?;
     Ok(Some(
         ((losses * weights)?.sum_all()? * (1.0 / f64::from(sum)))?,
@@ -130,7 +136,11 @@ mod tests {
         // The order between prompts, and of seeds that came out alike, is not its business.
         assert_eq!(cost(&[1.0, -1.0, 9.0, 0.0]), cost(&[1.0, -1.0, 0.0, 9.0]));
         let alike = targets(&[1.0, 2.0], &[0, 1]);
-        assert!(rank_loss(&outputs(&[0.0, 0.0]).quality, &alike).unwrap().is_none());
+        assert!(
+            rank_loss(&outputs(&[0.0, 0.0]).quality, &alike)
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod split;
 pub mod stats;
 #[cfg(test)]
 mod synthetic;
+mod tensors;
 pub mod train;
 pub mod unlearned;
 
@@ -134,11 +135,7 @@ impl Probe {
         }
         let checks = [
             ("sampler", card.sampler.clone(), facts.sampler.clone()),
-            (
-                "steps",
-                card.steps.to_string(),
-                settings.steps.to_string(),
-            ),
+            ("steps", card.steps.to_string(), settings.steps.to_string()),
             (
                 "guidance",
                 card.guidance.to_string(),

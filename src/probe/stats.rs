@@ -77,8 +77,7 @@ pub fn kendall(x: &[f64], y: &[f64]) -> f64 {
         total + pairs(run)
     };
     let in_x = tied(&|i| x[order[i]] == x[order[i - 1]]);
-    let in_both =
-        tied(&|i| x[order[i]] == x[order[i - 1]] && y[order[i]] == y[order[i - 1]]);
+    let in_both = tied(&|i| x[order[i]] == x[order[i - 1]] && y[order[i]] == y[order[i - 1]]);
     let mut column: Vec<f64> = order.iter().map(|&i| y[i]).collect();
     let swaps = sort_counting_swaps(&mut column) as f64;
     let in_y = tied(&|i| column[i] == column[i - 1]);

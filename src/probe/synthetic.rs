@@ -57,7 +57,11 @@ pub fn seen(random: &mut Random, steps_done: usize, strength: f32) -> Seen {
         for cell in 0..cells {
             let mut row: Vec<f32> = (0..KEYS).map(|_| 0.05 + random.unit() as f32).collect();
             let sum: f32 = row.iter().sum();
-            let share = if cell < cells / 2 { 0.9 * strength } else { 0.1 };
+            let share = if cell < cells / 2 {
+                0.9 * strength
+            } else {
+                0.1
+            };
             row.iter_mut().for_each(|v| *v *= (1.0 - share) / sum);
             row[3] += share;
             maps.extend(row);

@@ -57,7 +57,10 @@ fn every_parameter_group_has_the_gradient_of_finite_differences() {
                 - (along(2.0 * step) - along(-2.0 * step)))
                 / (12.0 * step);
             let gap = (slope - norm).abs() / norm.max(0.02);
-            assert!(gap < 0.02, "{design:?}: {name} has slope {slope}, gradient {norm}");
+            assert!(
+                gap < 0.02,
+                "{design:?}: {name} has slope {slope}, gradient {norm}"
+            );
         }
     }
 }
@@ -216,7 +219,11 @@ fn a_row_says_the_same_alone_as_in_company() {
         .collect();
     let say = |rows: &[Features]| {
         let inputs = Inputs::stack(rows, &layout, 25).unwrap();
-        net.forward(&inputs).unwrap().quality.to_vec1::<f32>().unwrap()
+        net.forward(&inputs)
+            .unwrap()
+            .quality
+            .to_vec1::<f32>()
+            .unwrap()
     };
     for (row, together) in rows.iter().zip(say(&rows)) {
         let alone = say(std::slice::from_ref(row))[0];

@@ -12,9 +12,10 @@ use super::calibration::{Conformal, Platt, StepCalibration};
 use super::file::{self, Header, Member};
 use super::fit::{FitOptions, FitProgress, Fitted, Task};
 use super::net::Design;
-use super::shard::{Collected, Group, write_whole};
+use super::shard::{Collected, Group};
 use super::split::{Side, side_of};
 use super::{Probe, ProbeCard, stats};
+use crate::pictures::write_whole;
 use crate::{Error, Result};
 
 /// What to train.
@@ -50,7 +51,10 @@ pub fn train(
     if calibration.is_empty() {
         return Err(Error::invalid(
             "data",
-            format!("{} prompts and none to calibrate on", collected.groups.len()),
+            format!(
+                "{} prompts and none to calibrate on",
+                collected.groups.len()
+            ),
             "Collect more scenes: a tenth of them calibrates",
         ));
     }

@@ -77,7 +77,10 @@ impl AttentionProbe {
             x = down.forward(&x, &time)?;
         }
         let x = self.norm.forward(&x)?.silu()?.flatten(1, 2)?.mean(1)?;
-        let x = self.hidden.forward(&Tensor::cat(&[&x, &time], 1)?)?.silu()?;
+        let x = self
+            .hidden
+            .forward(&Tensor::cat(&[&x, &time], 1)?)?
+            .silu()?;
         Ok(Outputs {
             quality: self.output.forward(&x)?.squeeze(1)?,
             good: None,

@@ -180,9 +180,7 @@ impl FullProbe {
         let concentration = (peak / (&mass + 1e-6)?)?.squeeze(3)?;
         let looked = maps.broadcast_div(&((mass.clone() * count as f64)? + 1e-6)?)?;
         let seen = looked.mean(2)?.matmul(cells)?;
-        let context = context
-            .unsqueeze(1)?
-            .broadcast_as((rows, words, CONTEXT))?;
+        let context = context.unsqueeze(1)?.broadcast_as((rows, words, CONTEXT))?;
         let parts = Tensor::cat(
             &[
                 seen,

@@ -109,7 +109,12 @@ impl Inputs {
         let n = rows.len();
         let (height, width) = (first.seen.height, first.seen.width);
         let (cells, keys, blocks) = (height * width, layout.keys, layout.blocks.len());
-        let most_words = rows.iter().map(|r| r.text.words.len()).max().unwrap_or(0).max(1);
+        let most_words = rows
+            .iter()
+            .map(|r| r.text.words.len())
+            .max()
+            .unwrap_or(0)
+            .max(1);
 
         let mut maps = vec![0f32; n * blocks * cells * keys];
         let mut text = vec![0f32; n * keys * layout.text_dim];
