@@ -4,13 +4,44 @@
 //! their files name) stays in their folders. What they share (a step, guidance, the tap, a resumable
 //! trajectory) is written once, in [`crate::sampling`].
 
+mod clip;
+mod files;
+mod layers;
+mod scheduler;
+mod sdxl;
+mod tap;
+mod vae;
+mod weights;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor};
 
+pub use self::files::{Embedded, ModelFiles};
 use crate::Result;
 use crate::sampling::Schedule;
+
+/// Loads the model that `files` holds onto `device`, its weights as `dtype`. `name` is what errors
+/// call it. What its `model_index.json` says it is decides who loads it; a class that is not
+/// supported is refused by name.
+pub fn load(
+    files: ModelFiles,
+    name: &str,
+    device: &Device,
+    dtype: DType,
+) -> Result<Box<dyn Backbone>> {
+    let files = files.named(name);
+    let index = sdxl::PipelineIndex::read(&files)?;
+    match index.pipeline() {
+        Some(sdxl::CLASS) => Ok(Box::new(sdxl::Sdxl::load(&files, &index, device, dtype)?)),
+        Some(other) => Err(files.error(format!(
+            "its class {other} is not supported: {} is",
+            sdxl::CLASS
+        ))),
+        None => Err(files.error("model_index.json names no _class_name")),
+    }
+}
 
 /// What a family's loader found out about a model from its files.
 #[derive(Clone, Debug)]
@@ -18,7 +49,7 @@ pub struct Facts {
     /// `sdxl`, `flux`, `qwen-image`.
     pub family: &'static str,
     /// SHA-256 over the configuration files and every tensor's bytes or, for large models, over
-    /// the files' headers and sizes: a probe belongs to one fingerprint.
+    /// the files' sizes and samples of them: a probe belongs to one fingerprint.
     pub fingerprint: String,
     /// Channels of the latents.
     pub latent_channels: usize,

@@ -1,10 +1,17 @@
 //! What all families share: the noise schedule, a denoising step, guidance, and the trajectory that
 //! can be paused after any step and taken up again.
 
+mod noise;
+mod step;
+mod trajectory;
+
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
+pub use self::noise::standard_normal;
+pub use self::step::step_all;
+pub use self::trajectory::Trajectory;
 use crate::backbones::TextState;
 
 /// What the sampler's update reads the denoiser's output as.

@@ -1,0 +1,68 @@
+//! Multi-head attention, and the tap that keeps its probabilities.
+
+use candle_core::{D, DType, Tensor};
+
+use crate::Result;
+
+/// Scaled dot-product attention over tokens. `q`: (rows, queries, heads·dim); `k`, `v`: (rows,
+/// keys, heads·dim). Gives (rows, queries, heads·dim) and, where `keep` asks for them, the
+/// probabilities (rows, heads, queries, keys).
+pub fn attend(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+    keep: bool,
+) -> Result<(Tensor, Option<Tensor>)> {
+    attend_masked(q, k, v, heads, keep, None)
+}
+
+/// [`attend`] where a query sees the keys up to its own position only.
+pub fn attend_causal(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
+    let tokens = q.dim(1)?;
+    let mask: Vec<f32> = (0..tokens)
+        .flat_map(|i| (0..tokens).map(move |j| if j <= i { 0.0 } else { f32::NEG_INFINITY }))
+        .collect();
+    let mask = Tensor::from_vec(mask, (tokens, tokens), q.device())?.to_dtype(q.dtype())?;
+    Ok(attend_masked(q, k, v, heads, false, Some(&mask))?.0)
+}
+
+fn attend_masked(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+    keep: bool,
+    mask: Option<&Tensor>,
+) -> Result<(Tensor, Option<Tensor>)> {
+    let (rows, queries, width) = q.dims3()?;
+    let scale = 1.0 / ((width / heads) as f64).sqrt();
+    let split = |x: &Tensor| -> Result<Tensor> {
+        let tokens = x.dim(1)?;
+        Ok(x.reshape((rows, tokens, heads, width / heads))?
+            .transpose(1, 2)?
+            .contiguous()?)
+    };
+    let scores = (split(q)?.matmul(&split(k)?.t()?)? * scale)?;
+    let scores = match mask {
+        Some(mask) => scores.broadcast_add(mask)?,
+        None => scores,
+    };
+    let probabilities = softmax(&scores)?;
+    let out = probabilities
+        .matmul(&split(v)?)?
+        .transpose(1, 2)?
+        .reshape((rows, queries, width))?;
+    Ok((out, keep.then_some(probabilities)))
+}
+
+/// Softmax over the last dimension, in f32 at least.
+fn softmax(scores: &Tensor) -> Result<Tensor> {
+    let dtype = scores.dtype();
+    let scores = match dtype {
+        DType::F16 | DType::BF16 => scores.to_dtype(DType::F32)?,
+        _ => scores.clone(),
+    };
+    debug_assert!(scores.dim(D::Minus1)? > 0);
+    Ok(candle_nn::ops::softmax_last_dim(&scores)?.to_dtype(dtype)?)
+}

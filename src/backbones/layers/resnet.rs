@@ -1,0 +1,102 @@
+//! The residual block of UNets and VAEs.
+
+use candle_core::Tensor;
+
+use super::activation::Activation;
+use super::conv::Conv2d;
+use super::linear::Linear;
+use super::norm::GroupNorm;
+use crate::Result;
+use crate::backbones::weights::Scope;
+
+/// What the residual blocks of one model have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct ResnetKind {
+    pub groups: usize,
+    pub eps: f64,
+    pub act: Activation,
+    /// Width of the time embedding, where there is one.
+    pub time_channels: Option<usize>,
+    /// Whether time scales and shifts the second norm's output rather than being added before it.
+    pub time_scales: bool,
+    /// The sum is divided by this.
+    pub output_scale: f64,
+}
+
+/// Two normalised convolutions beside a shortcut, told the time in between.
+#[derive(Clone, Debug)]
+pub struct Resnet {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    time: Option<Linear>,
+    norm2: GroupNorm,
+    conv2: Conv2d,
+    shortcut: Option<Linear>,
+    kind: ResnetKind,
+}
+
+impl Resnet {
+    pub fn load(
+        scope: &Scope<'_>,
+        inputs: usize,
+        outputs: usize,
+        kind: ResnetKind,
+    ) -> Result<Self> {
+        let time_outputs = if kind.time_scales {
+            2 * outputs
+        } else {
+            outputs
+        };
+        Ok(Self {
+            norm1: GroupNorm::load(&scope.at("norm1"), kind.groups, inputs, kind.eps)?,
+            conv1: Conv2d::load_same(&scope.at("conv1"), inputs, outputs, 3)?,
+            time: kind
+                .time_channels
+                .map(|channels| Linear::load(&scope.at("time_emb_proj"), channels, time_outputs))
+                .transpose()?,
+            norm2: GroupNorm::load(&scope.at("norm2"), kind.groups, outputs, kind.eps)?,
+            conv2: Conv2d::load_same(&scope.at("conv2"), outputs, outputs, 3)?,
+            shortcut: (inputs != outputs)
+                .then(|| Linear::load_conv1x1(&scope.at("conv_shortcut"), inputs, outputs))
+                .transpose()?,
+            kind,
+        })
+    }
+
+    /// (rows, height, width, in) → (rows, height, width, out). `time`: (rows, time channels), with
+    /// the activation already applied, as it is the same for all blocks.
+    pub fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
+        let act = self.kind.act;
+        let mut y = self.conv1.forward(&self.norm1.forward_act(x, act)?)?;
+        let time = match (&self.time, time) {
+            (Some(project), Some(time)) => {
+                let projected = project.forward(time)?;
+                let (rows, channels) = projected.dims2()?;
+                Some(projected.reshape((rows, 1, 1, channels))?)
+            }
+            _ => None,
+        };
+        match time {
+            Some(time) if self.kind.time_scales => {
+                let parts = time.chunk(2, 3)?;
+                y = self.norm2.forward(&y)?;
+                y = y
+                    .broadcast_mul(&(&parts[0] + 1.0)?)?
+                    .broadcast_add(&parts[1])?;
+                y = act.forward(&y)?;
+            }
+            Some(time) => y = self.norm2.forward_act(&y.broadcast_add(&time)?, act)?,
+            None => y = self.norm2.forward_act(&y, act)?,
+        }
+        let y = self.conv2.forward(&y)?;
+        let sum = match &self.shortcut {
+            Some(shortcut) => (shortcut.forward(x)? + y)?,
+            None => (x + y)?,
+        };
+        if self.kind.output_scale == 1.0 {
+            Ok(sum)
+        } else {
+            Ok((sum / self.kind.output_scale)?)
+        }
+    }
+}

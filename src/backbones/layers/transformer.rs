@@ -1,0 +1,179 @@
+//! The spatial transformer of Stable Diffusion's UNets, which attends to the text.
+
+use candle_core::{D, Tensor};
+
+use super::activation::Activation;
+use super::attention::attend;
+use super::linear::Linear;
+use super::norm::{GroupNorm, LayerNorm};
+use crate::Result;
+use crate::backbones::tap::Tap;
+use crate::backbones::weights::Scope;
+
+/// diffusers' constants of `Transformer2DModel` and `BasicTransformerBlock`, in no file.
+const GROUP_NORM_EPS: f64 = 1e-6;
+const LAYER_NORM_EPS: f64 = 1e-5;
+const FEED_FORWARD_FACTOR: usize = 4;
+
+/// The shape of a [`SpatialTransformer`].
+#[derive(Clone, Copy, Debug)]
+pub struct TransformerKind {
+    pub channels: usize,
+    pub heads: usize,
+    pub layers: usize,
+    /// Width of the text.
+    pub text_channels: usize,
+    pub groups: usize,
+    pub linear_projection: bool,
+}
+
+/// A feature map as tokens through transformer blocks, beside a shortcut.
+#[derive(Clone, Debug)]
+pub struct SpatialTransformer {
+    norm: GroupNorm,
+    project_in: Linear,
+    blocks: Vec<Block>,
+    project_out: Linear,
+}
+
+impl SpatialTransformer {
+    pub fn load(scope: &Scope<'_>, kind: TransformerKind) -> Result<Self> {
+        let inner = kind.channels / kind.heads * kind.heads;
+        let project = if kind.linear_projection {
+            Linear::load
+        } else {
+            Linear::load_conv1x1
+        };
+        Ok(Self {
+            norm: GroupNorm::load(
+                &scope.at("norm"),
+                kind.groups,
+                kind.channels,
+                GROUP_NORM_EPS,
+            )?,
+            project_in: project(&scope.at("proj_in"), kind.channels, inner)?,
+            blocks: (0..kind.layers)
+                .map(|i| Block::load(&scope.at("transformer_blocks").at(i), inner, kind))
+                .collect::<Result<_>>()?,
+            project_out: project(&scope.at("proj_out"), inner, kind.channels)?,
+        })
+    }
+
+    /// Module paths of the cross-attentions, in forward order.
+    pub fn cross_attentions(&self) -> impl Iterator<Item = &str> {
+        self.blocks.iter().map(|b| b.cross.path.as_str())
+    }
+
+    /// (rows, height, width, channels) and (rows, tokens, text channels) → the feature map.
+    pub fn forward(&self, x: &Tensor, text: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let (rows, h, w, c) = x.dims4()?;
+        let y = self.norm.forward(x)?.reshape((rows, h * w, c))?;
+        let mut y = self.project_in.forward(&y)?;
+        for block in &self.blocks {
+            y = block.forward(&y, text, tap)?;
+        }
+        let y = self.project_out.forward(&y)?.reshape((rows, h, w, c))?;
+        Ok((x + y)?)
+    }
+}
+
+/// Self-attention, cross-attention to the text and a gated feed-forward, each normalised before
+/// and added to what came in.
+#[derive(Clone, Debug)]
+struct Block {
+    norm1: LayerNorm,
+    own: Attention,
+    norm2: LayerNorm,
+    cross: Attention,
+    norm3: LayerNorm,
+    feed_forward: GatedFeedForward,
+}
+
+impl Block {
+    fn load(scope: &Scope<'_>, inner: usize, kind: TransformerKind) -> Result<Self> {
+        let norm = |name| LayerNorm::load(&scope.at(name), inner, LAYER_NORM_EPS);
+        Ok(Self {
+            norm1: norm("norm1")?,
+            own: Attention::load(&scope.at("attn1"), inner, inner, kind.heads)?,
+            norm2: norm("norm2")?,
+            cross: Attention::load(&scope.at("attn2"), inner, kind.text_channels, kind.heads)?,
+            norm3: norm("norm3")?,
+            feed_forward: GatedFeedForward::load(&scope.at("ff"), inner)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, text: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let y = self.norm1.forward(x)?;
+        let x = (x + self.own.forward(&y, &y, false)?.0)?;
+        let y = self.norm2.forward(&x)?;
+        let keep = tap.wants(&self.cross.path);
+        let (y, probabilities) = self.cross.forward(&y, text, keep)?;
+        if let Some(probabilities) = probabilities {
+            tap.keep(&self.cross.path, probabilities);
+        }
+        let x = (x + y)?;
+        let y = self.feed_forward.forward(&self.norm3.forward(&x)?)?;
+        Ok((x + y)?)
+    }
+}
+
+/// One attention with its projections.
+#[derive(Clone, Debug)]
+struct Attention {
+    path: String,
+    heads: usize,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    out: Linear,
+}
+
+impl Attention {
+    fn load(scope: &Scope<'_>, inner: usize, context: usize, heads: usize) -> Result<Self> {
+        Ok(Self {
+            path: scope.path().to_owned(),
+            heads,
+            q: Linear::load_no_bias(&scope.at("to_q"), inner, inner)?,
+            k: Linear::load_no_bias(&scope.at("to_k"), context, inner)?,
+            v: Linear::load_no_bias(&scope.at("to_v"), context, inner)?,
+            out: Linear::load(&scope.at("to_out").at(0), inner, inner)?,
+        })
+    }
+
+    fn forward(
+        &self,
+        x: &Tensor,
+        context: &Tensor,
+        keep: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let q = self.q.forward(x)?;
+        let k = self.k.forward(context)?;
+        let v = self.v.forward(context)?;
+        let (y, probabilities) = attend(&q, &k, &v, self.heads, keep)?;
+        Ok((self.out.forward(&y)?, probabilities))
+    }
+}
+
+/// GEGLU (Shazeer 2020): half of the projection, gated by the GELU of the other half.
+#[derive(Clone, Debug)]
+struct GatedFeedForward {
+    project: Linear,
+    out: Linear,
+}
+
+impl GatedFeedForward {
+    fn load(scope: &Scope<'_>, inner: usize) -> Result<Self> {
+        let hidden = FEED_FORWARD_FACTOR * inner;
+        let net = scope.at("net");
+        Ok(Self {
+            project: Linear::load(&net.at(0).at("proj"), inner, 2 * hidden)?,
+            out: Linear::load(&net.at(2), hidden, inner)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let parts = self.project.forward(x)?.chunk(2, D::Minus1)?;
+        let gate = Activation::Gelu.forward(&parts[1].contiguous()?)?;
+        self.out.forward(&(&parts[0] * gate)?)
+    }
+}

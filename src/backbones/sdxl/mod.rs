@@ -1,0 +1,310 @@
+//! Stable Diffusion XL (Podell et al. 2023) and models built like it.
+
+mod config;
+mod text;
+mod unet;
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+
+use self::config::UnetConfig;
+use self::text::TextEncoders;
+use self::unet::{Conditions, Unet};
+use super::files::ModelFiles;
+use super::scheduler::EulerDiscrete;
+use super::tap::Tap;
+use super::vae;
+use super::weights::{Weights, weight_paths};
+use super::{Backbone, Conditioning, DenoiserInput, Facts, TapRequest, Tapped, Word};
+use crate::sampling::Schedule;
+use crate::{Error, Result};
+
+/// The pipeline's class, as `model_index.json` names it.
+pub const CLASS: &str = "StableDiffusionXLPipeline";
+
+/// Constants of diffusers' pipeline, in no file: defaults of its call, and the multiple of pixels
+/// that it asks of width and height.
+const DEFAULT_STEPS: usize = 50;
+const DEFAULT_GUIDANCE: f64 = 5.0;
+const DEFAULT_SAMPLE_SIZE: usize = 128;
+const PIXEL_MULTIPLE: usize = 8;
+/// Original height and width, crop top and left, target height and width.
+const NUMBERS: usize = 6;
+
+/// `model_index.json`.
+#[derive(Debug)]
+pub struct PipelineIndex(Value);
+
+impl PipelineIndex {
+    pub fn read(files: &ModelFiles) -> Result<Self> {
+        files.json("model_index.json").map(Self)
+    }
+
+    /// The pipeline's own class.
+    pub fn pipeline(&self) -> Option<&str> {
+        self.0.get("_class_name").and_then(Value::as_str)
+    }
+
+    /// A component's class; `None` where the pipeline goes without it.
+    pub fn class(&self, component: &str) -> Option<&str> {
+        self.0.get(component)?.get(1)?.as_str()
+    }
+
+    fn flag(&self, name: &str, default: bool) -> bool {
+        self.0.get(name).and_then(Value::as_bool).unwrap_or(default)
+    }
+}
+
+/// An SDXL pipeline, loaded.
+#[derive(Debug)]
+pub struct Sdxl {
+    facts: Facts,
+    text: TextEncoders,
+    unet: Unet,
+    vae: vae::Decoder,
+    vae_config: vae::Config,
+    scheduler: EulerDiscrete,
+    zeros_without_negative: bool,
+    pooled_to_unet: bool,
+    device: Device,
+    dtype: DType,
+}
+
+impl Sdxl {
+    pub fn load(
+        files: &ModelFiles,
+        index: &PipelineIndex,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self> {
+        for (component, class) in [("unet", "UNet2DConditionModel"), ("vae", "AutoencoderKL")] {
+            match index.class(component) {
+                Some(found) if found == class => {}
+                found => {
+                    return Err(files.error(format!(
+                        "model_index.json: {component} is a {}, which is not supported: {class} is",
+                        found.unwrap_or("nothing")
+                    )));
+                }
+            }
+        }
+        let scheduler = EulerDiscrete::load(files)?;
+        let text = TextEncoders::load(files, index, device, dtype)?;
+        let unet_config = UnetConfig::read(files)?;
+        check_widths(files, &unet_config, &text)?;
+        let vae_config = vae::Config::read(files)?;
+        if vae_config.latent_channels != unet_config.channels {
+            return Err(files.error(format!(
+                "its VAE has {} latent channels and its UNet {}",
+                vae_config.latent_channels, unet_config.channels
+            )));
+        }
+        let weights = Weights::open(files, "unet", device, dtype)?;
+        let unet = Unet::load(unet_config.clone(), &weights, dtype)?;
+        let mut weight_bytes = text.weight_bytes + weights.bytes();
+        // The published VAE overflows in f16; its configuration says so.
+        let vae_dtype = match dtype {
+            DType::F16 if vae_config.force_upcast => DType::F32,
+            other => other,
+        };
+        let weights = Weights::open(files, "vae", device, vae_dtype)?;
+        let vae = vae::Decoder::load(&vae_config, &weights, vae_dtype)?;
+        weight_bytes += weights.bytes();
+        let scale = vae_config.scale();
+        let (height, width) = unet_config
+            .sample_size
+            .unwrap_or((DEFAULT_SAMPLE_SIZE, DEFAULT_SAMPLE_SIZE));
+        let (tappable, default_tap) = unet.cross_attentions();
+        let facts = Facts {
+            family: "sdxl",
+            fingerprint: files.fingerprint(&fingerprinted(files)?)?,
+            latent_channels: unet_config.channels,
+            vae_scale: scale,
+            size_multiple: scale.max(PIXEL_MULTIPLE),
+            default_width: width * scale,
+            default_height: height * scale,
+            default_steps: DEFAULT_STEPS,
+            default_guidance: DEFAULT_GUIDANCE,
+            sampler: scheduler.name(),
+            tappable,
+            default_tap,
+            weight_bytes,
+        };
+        Ok(Self {
+            facts,
+            text,
+            unet,
+            vae,
+            vae_config,
+            scheduler,
+            zeros_without_negative: index.flag("force_zeros_for_empty_prompt", true),
+            pooled_to_unet: unet_config.added.is_some(),
+            device: device.clone(),
+            dtype,
+        })
+    }
+}
+
+/// The text encoders' widths must be what the UNet's configuration expects of them.
+fn check_widths(files: &ModelFiles, unet: &UnetConfig, text: &TextEncoders) -> Result<()> {
+    let blocks = unet.down.iter().chain(&unet.up);
+    for block in blocks.filter(|b| b.transformers.is_some()) {
+        if block.text_channels != text.width() {
+            return Err(files.error(format!(
+                "unet/config.json: cross_attention_dim is {}, and the text encoders give {} channels",
+                block.text_channels,
+                text.width()
+            )));
+        }
+    }
+    if let Some(added) = unet.added {
+        let have = NUMBERS * added.number_channels + text.pooled_width();
+        if added.inputs != have {
+            return Err(files.error(format!(
+                "unet/config.json: projection_class_embeddings_input_dim is {}, and {NUMBERS} × \
+                 addition_time_embed_dim {} + pooled text {} make {have}",
+                added.inputs,
+                added.number_channels,
+                text.pooled_width()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The files that make the model what it is: configurations, tokenizers, tensors.
+fn fingerprinted(files: &ModelFiles) -> Result<Vec<String>> {
+    let mut paths: Vec<String> = [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "unet/config.json",
+        "vae/config.json",
+        "text_encoder/config.json",
+        "text_encoder_2/config.json",
+    ]
+    .map(String::from)
+    .into();
+    for folder in ["tokenizer", "tokenizer_2"] {
+        for name in [
+            "tokenizer.json",
+            "vocab.json",
+            "merges.txt",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "added_tokens.json",
+        ] {
+            paths.push(format!("{folder}/{name}"));
+        }
+    }
+    paths.retain(|path| files.has(path));
+    for component in ["text_encoder", "text_encoder_2", "unet", "vae"] {
+        if files.has(&format!("{component}/config.json")) {
+            paths.extend(weight_paths(files, component)?);
+        }
+    }
+    Ok(paths)
+}
+
+impl Backbone for Sdxl {
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn encode(&self, prompt: &str, negative: Option<&str>, guidance: f64) -> Result<Conditioning> {
+        let positive = self.text.encode(prompt)?;
+        let negative = if guidance <= 1.0 {
+            None
+        } else if let (None, true) = (negative, self.zeros_without_negative) {
+            Some(TextEncoders::zeros_like(&positive)?)
+        } else {
+            Some(self.text.encode(negative.unwrap_or(""))?)
+        };
+        Ok(Conditioning { positive, negative })
+    }
+
+    fn words(&self, prompt: &str) -> Result<Vec<Word>> {
+        self.text.words(prompt)
+    }
+
+    fn schedule(&self, steps: usize, width: usize, height: usize) -> Result<Schedule> {
+        for (field, value) in [("width", width), ("height", height)] {
+            let multiple = self.facts.size_multiple;
+            if value == 0 || value % multiple != 0 {
+                return Err(Error::invalid(
+                    field,
+                    format!("{value} pixels do not fit this model"),
+                    format!(
+                        "Send a multiple of {multiple}, such as {}",
+                        self.facts.default_width
+                    ),
+                ));
+            }
+        }
+        self.scheduler.schedule(steps)
+    }
+
+    fn denoise(&self, input: &DenoiserInput<'_>, tap: &TapRequest) -> Result<(Tensor, Tapped)> {
+        let rows = input.latents.dim(0)?;
+        if input.timesteps.len() != rows || input.texts.len() != rows {
+            return Err(Error::Internal(format!(
+                "{rows} latents with {} times and {} texts",
+                input.timesteps.len(),
+                input.texts.len()
+            )));
+        }
+        let stacked = |tensors: Vec<&Tensor>| -> Result<Tensor> {
+            match tensors.as_slice() {
+                [one] => Ok((*one).clone()),
+                many => Ok(Tensor::cat(many, 0)?),
+            }
+        };
+        let text = stacked(input.texts.iter().map(|t| &t.embeds).collect())?;
+        let pooled: Vec<&Tensor> = input
+            .texts
+            .iter()
+            .filter_map(|t| t.pooled.as_ref())
+            .collect();
+        let pooled = match self.pooled_to_unet {
+            true if pooled.len() == rows => Some(stacked(pooled)?),
+            true => return Err(Error::Internal("a text without its pooled state".into())),
+            false => None,
+        };
+        let (h, w) = (input.height as f32, input.width as f32);
+        let numbers = [h, w, 0.0, 0.0, h, w].repeat(rows);
+        let mut tap = Tap::new(tap);
+        let conditions = Conditions {
+            timesteps: input.timesteps,
+            text: &text,
+            pooled: pooled.as_ref(),
+            numbers: &numbers,
+        };
+        let out = self.unet.forward(input.latents, &conditions, &mut tap)?;
+        Ok((out, tap.finish()))
+    }
+
+    fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+        let config = &self.vae_config;
+        let latents = latents.to_dtype(DType::F32)?;
+        let latents = match (&config.latents_mean, &config.latents_std) {
+            (Some(mean), Some(std)) => {
+                let per_channel = |values: &[f32]| -> Result<Tensor> {
+                    Ok(Tensor::new(values, &self.device)?.reshape((1, (), 1, 1))?)
+                };
+                (latents.broadcast_mul(&per_channel(std)?)? / config.scaling_factor)?
+                    .broadcast_add(&per_channel(mean)?)?
+            }
+            // This pipeline does not look at shift_factor.
+            _ => (latents / config.scaling_factor)?,
+        };
+        let image = self.vae.forward(&latents)?;
+        Ok(((image * 0.5)? + 0.5)?.clamp(0f32, 1f32)?)
+    }
+}

@@ -1,0 +1,181 @@
+//! A candidate's denoising, paused between two steps.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor};
+
+use super::{Prediction, Schedule, standard_normal};
+use crate::backbones::{Backbone, Conditioning};
+use crate::candidate::{Candidate, Seed, Settings};
+use crate::{Error, Result};
+
+/// All that is needed to go on with a denoising: going on after a pause gives, to the bit, what
+/// running straight through gives.
+#[derive(Clone, Debug)]
+pub struct Trajectory {
+    /// (1, channels, height, width), f32, on the backbone's device.
+    latents: Tensor,
+    steps_done: usize,
+    schedule: Arc<Schedule>,
+    conditioning: Arc<Conditioning>,
+    guidance: f64,
+    width: usize,
+    height: usize,
+}
+
+impl Trajectory {
+    /// A candidate before its first step.
+    pub fn start(backbone: &dyn Backbone, candidate: &Candidate) -> Result<Self> {
+        let settings = &candidate.settings;
+        let conditioning = backbone.encode(
+            &candidate.prompt,
+            settings.negative_prompt.as_deref(),
+            settings.guidance,
+        )?;
+        Self::start_encoded(backbone, Arc::new(conditioning), candidate.seed, settings)
+    }
+
+    /// [`Trajectory::start`] with a prompt that was encoded before, for the same settings:
+    /// candidates of one prompt can share it.
+    pub fn start_encoded(
+        backbone: &dyn Backbone,
+        conditioning: Arc<Conditioning>,
+        seed: Seed,
+        settings: &Settings,
+    ) -> Result<Self> {
+        let shape = latent_shape(backbone, settings.width, settings.height);
+        let noise = standard_normal(seed, &shape)?;
+        Self::start_from_noise(backbone, conditioning, &noise, settings)
+    }
+
+    /// From given noise: standard normal (1, channels, height, width) on the latents' grid, before
+    /// the sampler scales it.
+    pub fn start_from_noise(
+        backbone: &dyn Backbone,
+        conditioning: Arc<Conditioning>,
+        noise: &Tensor,
+        settings: &Settings,
+    ) -> Result<Self> {
+        let schedule = backbone.schedule(settings.steps, settings.width, settings.height)?;
+        let shape = latent_shape(backbone, settings.width, settings.height);
+        if noise.dims() != shape {
+            return Err(Error::invalid(
+                "latents",
+                format!("they have the shape {:?}", noise.dims()),
+                format!(
+                    "A picture of {}×{} pixels starts from {shape:?}",
+                    settings.width, settings.height
+                ),
+            ));
+        }
+        let noise = noise.to_dtype(DType::F32)?.to_device(backbone.device())?;
+        Ok(Self {
+            latents: (noise * f64::from(schedule.init_noise_sigma))?,
+            steps_done: 0,
+            schedule: Arc::new(schedule),
+            conditioning,
+            guidance: settings.guidance,
+            width: settings.width,
+            height: settings.height,
+        })
+    }
+
+    /// (1, channels, height, width), f32.
+    pub fn latents(&self) -> &Tensor {
+        &self.latents
+    }
+
+    pub fn steps_done(&self) -> usize {
+        self.steps_done
+    }
+
+    /// Steps of the whole run.
+    pub fn steps(&self) -> usize {
+        self.schedule.timesteps.len()
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.steps_done >= self.steps()
+    }
+
+    pub fn conditioning(&self) -> &Conditioning {
+        &self.conditioning
+    }
+
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Denoiser evaluations of one step: 2 with classifier-free guidance.
+    pub fn evaluations_a_step(&self) -> u64 {
+        1 + u64::from(self.conditioning.negative.is_some())
+    }
+
+    /// Bytes of its tensors; a conditioning shared with others counts in full.
+    pub fn bytes(&self) -> u64 {
+        let text = &self.conditioning;
+        let states = std::iter::once(&text.positive).chain(&text.negative);
+        let tensors = states.flat_map(|s| std::iter::once(&s.embeds).chain(&s.pooled));
+        tensors
+            .chain([&self.latents])
+            .map(|t| (t.elem_count() * t.dtype().size_in_bytes()) as u64)
+            .sum()
+    }
+
+    /// What the denoiser is told the time is.
+    pub(super) fn timestep(&self) -> f32 {
+        self.schedule.timesteps[self.steps_done]
+    }
+
+    /// The latents as the denoiser takes them.
+    pub(super) fn denoiser_input(&self) -> Result<Tensor> {
+        let sigma = self.schedule.sigmas[self.steps_done];
+        Ok((&self.latents / f64::from((sigma * sigma + 1.0).sqrt()))?)
+    }
+
+    /// Combines the halves of classifier-free guidance where there are two.
+    pub(super) fn guided(
+        &self,
+        backbone: &dyn Backbone,
+        positive: Tensor,
+        negative: Option<Tensor>,
+    ) -> Result<Tensor> {
+        match negative {
+            Some(negative) => backbone.guide(&negative, &positive, self.guidance),
+            None => Ok(positive),
+        }
+    }
+
+    /// Euler's step by the denoiser's guided output, f32. Gives the predicted finished latents.
+    pub(super) fn advance(&mut self, output: &Tensor) -> Result<Tensor> {
+        let sigma = self.schedule.sigmas[self.steps_done];
+        let next = self.schedule.sigmas[self.steps_done + 1];
+        let x0 = match self.schedule.prediction {
+            Prediction::Epsilon => (&self.latents - (output * f64::from(sigma))?)?,
+            Prediction::V => {
+                let square = sigma * sigma + 1.0;
+                ((output * f64::from(-sigma / square.sqrt()))?
+                    + (&self.latents / f64::from(square))?)?
+            }
+            Prediction::Sample => output.clone(),
+        };
+        let slope = ((&self.latents - &x0)? / f64::from(sigma))?;
+        self.latents = (&self.latents + (slope * f64::from(next - sigma))?)?;
+        self.steps_done += 1;
+        Ok(x0)
+    }
+}
+
+fn latent_shape(backbone: &dyn Backbone, width: usize, height: usize) -> [usize; 4] {
+    let facts = backbone.facts();
+    [
+        1,
+        facts.latent_channels,
+        height / facts.vae_scale,
+        width / facts.vae_scale,
+    ]
+}
