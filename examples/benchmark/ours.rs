@@ -1,0 +1,118 @@
+//! Our side: the engine itself, with the tap that a prediction needs.
+
+use std::io::BufRead;
+use std::sync::Arc;
+use std::time::Instant;
+
+use foreseed::backbones::{Facts, TapRequest};
+use foreseed::candidate::{Candidate, Seed, Settings};
+use foreseed::engine::{Engine, Event, Limits, Work};
+use foreseed::models::{ModelOptions, Models};
+
+use crate::{CANDIDATES, GUIDANCE, PROMPT, Result, STEPS, TO_STEP};
+
+/// Does what each line on stdin asks for until there is none.
+pub fn serve() -> Result<()> {
+    let model = std::env::args().nth(2).ok_or("which model?")?;
+    let options = ModelOptions {
+        model: Some(model),
+        ..Default::default()
+    };
+    let models = Arc::new(Models::discover(options)?);
+    let name = models.default_name().to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let engine = Engine::start(models, Limits::default())?;
+    let facts = runtime.block_on(engine.open(&name))?.facts().clone();
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let (job, seed) = line.split_once(' ').ok_or("a job and a seed")?;
+        if job == "side" {
+            println!("{}", facts.default_width);
+            continue;
+        }
+        let work = work(job, &name, seed.parse()?, &facts)?;
+        let began = Instant::now();
+        runtime.block_on(finish(&engine, work))?;
+        let seconds = began.elapsed().as_secs_f64();
+        println!(
+            "{}",
+            serde_json::json!({"seconds": seconds, "peak_bytes": peak_bytes()?})
+        );
+    }
+    Ok(())
+}
+
+fn work(job: &str, model: &str, seed: u32, facts: &Facts) -> Result<Work> {
+    let settings = Settings {
+        model: model.to_owned(),
+        negative_prompt: None,
+        steps: STEPS,
+        guidance: GUIDANCE,
+        width: facts.default_width,
+        height: facts.default_height,
+    };
+    let candidates = |count: u32| {
+        (0..count)
+            .map(|i| Candidate {
+                prompt: PROMPT.to_owned(),
+                seed: Seed(seed + i),
+                settings: settings.clone(),
+            })
+            .collect()
+    };
+    let tap = TapRequest {
+        blocks: facts.default_tap.clone(),
+        middle: true,
+    };
+    let many = |observe_at, tap| Work {
+        candidates: candidates(CANDIDATES as u32),
+        to_step: TO_STEP,
+        observe_at,
+        tap,
+        picture: false,
+    };
+    Ok(match job {
+        "candidates" => many(vec![TO_STEP], tap),
+        "plain" => many(vec![], TapRequest::default()),
+        "tapped" => many((1..=TO_STEP).collect(), tap),
+        "render" => Work {
+            candidates: candidates(1),
+            to_step: STEPS,
+            observe_at: vec![],
+            tap: TapRequest::default(),
+            picture: true,
+        },
+        other => return Err(format!("no such job: {other}").into()),
+    })
+}
+
+async fn finish(engine: &Engine, work: Work) -> Result<()> {
+    let wanted = work.candidates.len() * work.to_step;
+    let mut running = engine.submit(work)?;
+    let mut steps = 0;
+    while let Some(event) = running.events.recv().await {
+        if let Event::Stepped { evaluations, .. } = event? {
+            steps += 1;
+            if evaluations == 0 {
+                return Err("a step came out of the cache: the time would mean nothing".into());
+            }
+        }
+    }
+    if steps != wanted {
+        return Err(format!("{steps} steps were made instead of {wanted}").into());
+    }
+    Ok(())
+}
+
+/// The most memory that this process ever held.
+fn peak_bytes() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status
+        .lines()
+        .find(|l| l.starts_with("VmHWM:"))
+        .ok_or("no VmHWM")?;
+    let kilobytes: u64 = line.split_whitespace().nth(1).ok_or("no figure")?.parse()?;
+    Ok(kilobytes * 1024)
+}
