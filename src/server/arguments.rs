@@ -10,6 +10,7 @@ use crate::foresight::requests::{
     PredictRequest, PredictingSettings, RankRequest, RefineRequest, RenderRequest, RenderWhat,
     SeedChoice, SharedSettings,
 };
+use crate::foresight::validate;
 use crate::{Error, Result};
 
 /// The settings that every job shares; what is left out is the model's own default.
@@ -17,13 +18,13 @@ use crate::{Error, Result};
 pub struct Settings {
     model: Option<String>,
     negative_prompt: Option<String>,
-    #[schemars(range(min = 1, max = 500))]
+    #[schemars(range(min = 1, max = validate::MAX_STEPS))]
     steps: Option<u32>,
-    #[schemars(range(min = 0, max = 100))]
+    #[schemars(range(min = 0.0, max = validate::MAX_GUIDANCE))]
     guidance: Option<f64>,
-    #[schemars(range(min = 8, max = 4096), extend("multipleOf" = 8))]
+    #[schemars(range(min = 8, max = validate::MAX_SIDE), extend("multipleOf" = 8))]
     width: Option<u32>,
-    #[schemars(range(min = 8, max = 4096), extend("multipleOf" = 8))]
+    #[schemars(range(min = 8, max = validate::MAX_SIDE), extend("multipleOf" = 8))]
     height: Option<u32>,
 }
 
@@ -32,7 +33,7 @@ pub struct Settings {
 pub struct Predicting {
     #[serde(flatten)]
     settings: Settings,
-    #[schemars(range(min = 1, max = 500))]
+    #[schemars(range(min = 1, max = validate::MAX_STEPS))]
     at_step: Option<u32>,
     metric: Option<String>,
 }
@@ -40,16 +41,16 @@ pub struct Predicting {
 /// Which seeds are looked at.
 #[derive(Deserialize, JsonSchema)]
 pub struct Seeds {
-    #[schemars(length(min = 1, max = 100), extend("uniqueItems" = true))]
+    #[schemars(length(min = 1, max = validate::MAX_SEEDS), extend("uniqueItems" = true))]
     #[schemars(inner(range(min = 0, max = 4294967295u32)))]
     seeds: Option<Vec<u32>>,
-    #[schemars(range(min = 1, max = 100))]
+    #[schemars(range(min = 1, max = validate::MAX_SEEDS))]
     count: Option<u32>,
 }
 
 #[derive(Deserialize, JsonSchema)]
 pub struct Predict {
-    #[schemars(length(min = 1, max = 4000))]
+    #[schemars(length(min = 1, max = validate::MAX_PROMPT_CHARS))]
     prompt: String,
     #[serde(flatten)]
     seeds: Seeds,
@@ -59,15 +60,15 @@ pub struct Predict {
 
 #[derive(Deserialize, JsonSchema)]
 pub struct Rank {
-    #[schemars(length(min = 1, max = 4000))]
+    #[schemars(length(min = 1, max = validate::MAX_PROMPT_CHARS))]
     prompt: String,
     #[serde(flatten)]
     seeds: Seeds,
     /// How many of the best you need.
-    #[schemars(range(min = 1, max = 100))]
+    #[schemars(range(min = 1, max = validate::MAX_SEEDS))]
     keep: Option<u32>,
     /// Denoiser evaluations at most.
-    #[schemars(range(min = 1, max = 1000000))]
+    #[schemars(range(min = 1))]
     budget: Option<u64>,
     contact_sheet: Option<bool>,
     #[serde(flatten)]
@@ -76,15 +77,15 @@ pub struct Rank {
 
 #[derive(Deserialize, JsonSchema)]
 pub struct Refine {
-    #[schemars(length(min = 1, max = 4000))]
+    #[schemars(length(min = 1, max = validate::MAX_PROMPT_CHARS))]
     prompt: String,
     /// Your rewrites; else some are made.
-    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 4000)))]
+    #[schemars(length(min = 1, max = validate::MAX_VARIANTS), inner(length(min = 1, max = validate::MAX_PROMPT_CHARS)))]
     variants: Option<Vec<String>>,
     /// Seeds a wording.
-    #[schemars(range(min = 1, max = 32))]
+    #[schemars(range(min = 1, max = validate::MAX_SEEDS))]
     count: Option<u32>,
-    #[schemars(range(min = 1, max = 5))]
+    #[schemars(range(min = 1, max = validate::MAX_ROUNDS))]
     rounds: Option<u32>,
     #[serde(flatten)]
     predicting: Predicting,
@@ -95,7 +96,7 @@ pub struct Render {
     /// Sent alone: it holds the rest.
     #[schemars(regex(pattern = r"^fs_[0-9a-f]{32}$"))]
     handle: Option<String>,
-    #[schemars(length(min = 1, max = 4000))]
+    #[schemars(length(min = 1, max = validate::MAX_PROMPT_CHARS))]
     prompt: Option<String>,
     #[schemars(range(min = 0, max = 4294967295u32))]
     seed: Option<u32>,

@@ -29,17 +29,27 @@ pub fn link(path: &Path, description: &str) -> Resource {
     }
 }
 
-/// The pictures that were rendered and are still there.
+/// The pictures that were rendered and are still there, and the contact sheets.
 pub fn list(foresight: &Foresight) -> Result<Vec<Resource>> {
-    let renders = foresight.store.renders(LISTED)?;
-    let there = renders.iter().filter(|r| r.path.is_file());
-    Ok(there
-        .map(|render| {
-            let candidate = foresight.store.recall(&render.handle).ok().flatten();
+    let mut listed = Vec::new();
+    for render in foresight.store.renders(LISTED)? {
+        if render.path.is_file() {
+            let candidate = foresight.store.recall(&render.handle)?;
             let about = candidate.map(|c| format!("{} (seed {})", c.prompt, c.seed));
-            link(&render.path, &about.unwrap_or_default())
-        })
-        .collect())
+            listed.push(link(&render.path, &about.unwrap_or_default()));
+        }
+    }
+    // Without a folder nothing was drawn yet.
+    let files = std::fs::read_dir(&foresight.out).into_iter().flatten().flatten();
+    let sheets = files.map(|file| file.path()).filter(|path| is_sheet(&file_name(path)));
+    listed.extend(sheets.take(LISTED).map(|path| link(&path, "contact sheet of a ranking")));
+    Ok(listed)
+}
+
+/// Contact sheets are told by their names: they are no candidate's picture.
+fn is_sheet(name: &str) -> bool {
+    let size = name.strip_prefix("sheet-of-").and_then(|rest| rest.split('-').next());
+    size.is_some_and(|size| size.parse::<usize>().is_ok()) && name.ends_with(".png")
 }
 
 pub fn templates() -> Vec<ResourceTemplate> {
@@ -71,7 +81,7 @@ fn find(foresight: &Foresight, name: &str) -> Option<PathBuf> {
     }
     let path = foresight.out.join(name);
     // Only what says of itself that Foreseed made it: the folder may hold other people's pictures.
-    pictures::read_metadata(&path).ok().map(|_| path)
+    (is_sheet(name) || pictures::read_metadata(&path).is_ok()).then_some(path)
 }
 
 fn file_name(path: &Path) -> String {
