@@ -13,6 +13,8 @@ pub type Schema = Map<String, Value>;
 pub fn of_arguments<T: JsonSchema>() -> Schema {
     let mut schema = generate::<T>();
     schema.insert("additionalProperties".into(), json!(false));
+    // Some clients reject an object that names no properties at all.
+    schema.entry("properties").or_insert_with(|| json!({}));
     // That of the tool itself stands beside it.
     schema.remove("description");
     schema

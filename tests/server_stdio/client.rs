@@ -39,7 +39,7 @@ impl Client {
             .args(["--data".as_ref(), folder.as_os_str()])
             .args(options)
             .env_remove("FORESEED_DATA")
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", "error")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
