@@ -40,15 +40,26 @@ pub fn list(foresight: &Foresight) -> Result<Vec<Resource>> {
         }
     }
     // Without a folder nothing was drawn yet.
-    let files = std::fs::read_dir(&foresight.out).into_iter().flatten().flatten();
-    let sheets = files.map(|file| file.path()).filter(|path| is_sheet(&file_name(path)));
-    listed.extend(sheets.take(LISTED).map(|path| link(&path, "contact sheet of a ranking")));
+    let files = std::fs::read_dir(&foresight.out)
+        .into_iter()
+        .flatten()
+        .flatten();
+    let sheets = files
+        .map(|file| file.path())
+        .filter(|path| is_sheet(&file_name(path)));
+    listed.extend(
+        sheets
+            .take(LISTED)
+            .map(|path| link(&path, "contact sheet of a ranking")),
+    );
     Ok(listed)
 }
 
 /// Contact sheets are told by their names: they are no candidate's picture.
 fn is_sheet(name: &str) -> bool {
-    let size = name.strip_prefix("sheet-of-").and_then(|rest| rest.split('-').next());
+    let size = name
+        .strip_prefix("sheet-of-")
+        .and_then(|rest| rest.split('-').next());
     size.is_some_and(|size| size.parse::<usize>().is_ok()) && name.ends_with(".png")
 }
 
