@@ -1,10 +1,19 @@
 //! One thread owns the device. Requests are stepped together in batches, a step at a time, fairly;
 //! trajectories are kept by what they are, under a memory budget.
+//!
+//! ```text
+//! Engine      the way in: messages to the thread          (mod.rs)
+//! Inference   the thread: admits requests, ticks          (inference.rs)
+//!   ├ Request what was asked, and what was told of it     (request.rs)
+//!   └ Shelf   trajectories in flight and paused           (shelf.rs, lru.rs)
+//! ```
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use image::RgbImage;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
 
 use crate::backbones::{Backbone, TapRequest};
 use crate::candidate::Candidate;
@@ -12,10 +21,19 @@ use crate::models::Models;
 use crate::sampling::Observation;
 use crate::{Error, Result};
 
+mod guard;
+mod inference;
+mod lru;
+mod request;
+mod shelf;
+#[cfg(test)]
+mod tests;
+
 /// How much the engine takes on.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Candidates stepped together at most.
+    /// Candidates stepped together at most. On a CPU no more than it has threads: more at once is
+    /// not faster there, and a step would take so much longer to cancel.
     pub max_batch: usize,
     /// Memory for paused trajectories and their observations.
     pub cache_bytes: u64,
@@ -50,7 +68,9 @@ pub struct Work {
 /// What happened to the candidate with this index in [`Work::candidates`].
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// `evaluations` were paid for this step: 0 where the cache had it already.
+    /// `evaluations` were paid for this step: 0 where the cache had it already, or where another
+    /// request paid for it. Where a candidate has to start over, the steps that are paid for a
+    /// second time are told a second time.
     Stepped {
         index: usize,
         steps_done: usize,
@@ -74,23 +94,103 @@ pub struct Running {
     pub events: UnboundedReceiver<Result<Event>>,
 }
 
-/// The way to the inference thread; cheap to clone.
+/// The way to the inference thread; cheap to clone. The thread stops, within one step, when the last
+/// of its handles is dropped; work still under way then ends with [`Error::Cancelled`].
 #[derive(Clone)]
-pub struct Engine {}
+pub struct Engine {
+    messages: UnboundedSender<Message>,
+    load: Arc<Load>,
+    max_waiting: usize,
+}
+
+/// Makes a model's weights ready by the model's name.
+type Loader = Box<dyn Fn(&str) -> Result<Arc<dyn Backbone>> + Send>;
+
+enum Message {
+    Open {
+        model: String,
+        reply: oneshot::Sender<Result<Arc<dyn Backbone>>>,
+    },
+    Submit {
+        work: Work,
+        events: UnboundedSender<Result<Event>>,
+        place: Place,
+    },
+}
+
+/// How much is waiting, as callers on other threads see it.
+#[derive(Default)]
+struct Load {
+    requests: AtomicUsize,
+    /// What the steps that are left will take, in milliseconds.
+    milliseconds: AtomicU64,
+}
+
+/// A request's place among those that wait; given back when it is dropped.
+struct Place(Arc<Load>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::AcqRel);
+    }
+}
 
 impl Engine {
     /// Starts the thread. No weights are loaded yet.
-    pub fn start(_models: Arc<Models>, _limits: Limits) -> Result<Self> {
-        Err(Error::Internal("the engine is not built".into()))
+    pub fn start(models: Arc<Models>, limits: Limits) -> Result<Self> {
+        Self::start_with(Box::new(move |name| models.load(name)), limits)
+    }
+
+    fn start_with(loader: Loader, limits: Limits) -> Result<Self> {
+        let (messages, inbox) = mpsc::unbounded_channel();
+        let load = Arc::new(Load::default());
+        let max_waiting = limits.max_waiting;
+        let inference = inference::Inference::new(loader, limits, Arc::clone(&load));
+        std::thread::Builder::new()
+            .name("inference".into())
+            .spawn(move || inference.run(inbox))
+            .map_err(|error| Error::Internal(format!("no inference thread: {error}")))?;
+        Ok(Self {
+            messages,
+            load,
+            max_waiting,
+        })
     }
 
     /// The model with this name, loaded on the engine's thread if it was not yet.
-    pub async fn open(&self, _model: &str) -> Result<Arc<dyn Backbone>> {
-        Err(Error::Internal("the engine is not built".into()))
+    pub async fn open(&self, model: &str) -> Result<Arc<dyn Backbone>> {
+        let (reply, answer) = oneshot::channel();
+        let model = model.to_owned();
+        self.send(Message::Open { model, reply })?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// Queues work; refuses with [`Error::Busy`] where too much is waiting.
-    pub fn submit(&self, _work: Work) -> Result<Running> {
-        Err(Error::Internal("the engine is not built".into()))
+    /// Queues work; refuses with [`Error::Busy`] where too much is waiting. Work that makes no sense
+    /// (no such model, more steps than the candidate has) ends with its error as the only event.
+    pub fn submit(&self, work: Work) -> Result<Running> {
+        let waiting = self.load.requests.fetch_add(1, Ordering::AcqRel);
+        let place = Place(Arc::clone(&self.load));
+        if waiting >= self.max_waiting {
+            let left = self.load.milliseconds.load(Ordering::Acquire);
+            return Err(Error::Busy {
+                waiting,
+                seconds: left.div_ceil(1000).max(1),
+            });
+        }
+        let (sender, events) = mpsc::unbounded_channel();
+        self.send(Message::Submit {
+            work,
+            events: sender,
+            place,
+        })?;
+        Ok(Running { events })
     }
+
+    fn send(&self, message: Message) -> Result<()> {
+        self.messages.send(message).map_err(|_| stopped())
+    }
+}
+
+fn stopped() -> Error {
+    Error::Internal("the inference thread has stopped".into())
 }

@@ -1,0 +1,233 @@
+//! A request as the engine goes through it: a lane a candidate, each with what it was told so far.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::shelf::Kept;
+use super::{Event, Place, Work};
+use crate::backbones::{Backbone, TapRequest};
+use crate::candidate::Handle;
+use crate::sampling::Observation;
+use crate::{Error, Result};
+
+pub(super) struct Request {
+    pub work: Work,
+    pub backbone: Arc<dyn Backbone>,
+    pub lanes: Vec<Lane>,
+    pub events: UnboundedSender<Result<Event>>,
+    /// Done, failed or cancelled.
+    pub over: bool,
+    _place: Place,
+}
+
+/// One candidate of a request.
+pub(super) struct Lane {
+    pub handle: Handle,
+    /// Whether the engine has begun to work on it for this request.
+    pub begun: bool,
+    pub done: bool,
+    /// Steps that were already there when the request came.
+    pub resumed_from: usize,
+    /// Steps done that were told.
+    told: usize,
+    /// Steps at which an observation is still to be given.
+    pub unseen: BTreeSet<usize>,
+    picture: bool,
+}
+
+/// What a lane needs next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    Step,
+    /// To start over: something was not observed in a step that has passed.
+    Restart,
+    Decode,
+    Nothing,
+}
+
+impl Request {
+    /// Checks that the work makes sense for its model.
+    pub(super) fn new(
+        work: Work,
+        backbone: Arc<dyn Backbone>,
+        events: UnboundedSender<Result<Event>>,
+        place: Place,
+    ) -> std::result::Result<Self, (Error, UnboundedSender<Result<Event>>)> {
+        if let Err(error) = check(&work, backbone.as_ref()) {
+            return Err((error, events));
+        }
+        let fingerprint = &backbone.facts().fingerprint;
+        let lanes = work.candidates.iter().map(|candidate| Lane {
+            handle: candidate.handle(fingerprint),
+            begun: false,
+            done: false,
+            resumed_from: 0,
+            told: 0,
+            unseen: work.observe_at.iter().copied().collect(),
+            picture: work.picture,
+        });
+        Ok(Self {
+            lanes: lanes.collect(),
+            work,
+            backbone,
+            events,
+            over: false,
+            _place: place,
+        })
+    }
+
+    /// Tells the lane with this index all that is known of its candidate, and returns what it needs
+    /// beyond that. `paid` is what this request just paid for the candidate's newest step.
+    pub(super) fn tell(&mut self, index: usize, kept: Option<&Kept>, paid: u64) -> Need {
+        let need = self.lanes[index].tell(index, &self.work, kept, paid, &self.events);
+        self.lanes[index].done = need == Need::Nothing;
+        need
+    }
+
+    pub(super) fn tell_picture(&mut self, index: usize, picture: image::RgbImage) {
+        let lane = &mut self.lanes[index];
+        lane.picture = false;
+        send(
+            &self.events,
+            Event::Picture {
+                index,
+                picture: Arc::new(picture),
+                resumed_from_step: lane.resumed_from,
+            },
+        );
+    }
+
+    pub(super) fn fail(&mut self, error: Error) {
+        self.over = true;
+        // A receiver that is gone has cancelled.
+        let _ = self.events.send(Err(error));
+    }
+
+    /// Steps that are left to do, as far as is known.
+    pub(super) fn steps_left(&self) -> usize {
+        let open = self.lanes.iter().filter(|lane| !lane.done);
+        open.map(|lane| self.work.to_step - lane.told).sum()
+    }
+}
+
+impl Lane {
+    fn tell(
+        &mut self,
+        index: usize,
+        work: &Work,
+        kept: Option<&Kept>,
+        paid: u64,
+        events: &UnboundedSender<Result<Event>>,
+    ) -> Need {
+        let steps_done = kept.map_or(0, Kept::steps_done);
+        if !self.begun {
+            self.resumed_from = steps_done.min(work.to_step);
+        }
+        let step_of = |steps_done, evaluations| Event::Stepped {
+            index,
+            steps_done,
+            evaluations,
+        };
+        let seen = |step: usize| kept.and_then(|kept| kept.observation(step, &work.tap));
+        let mut passed = self.unseen.range(..=steps_done);
+        if paid == 0 && passed.any(|step| seen(*step).is_none()) {
+            return Need::Restart;
+        }
+        if paid > 0 && steps_done <= self.told {
+            send(events, step_of(steps_done, paid));
+        }
+        while self.told < steps_done.min(work.to_step) {
+            self.told += 1;
+            let newest = self.told == steps_done;
+            send(events, step_of(self.told, if newest { paid } else { 0 }));
+            self.show(index, self.told, seen(self.told), events);
+        }
+        // Steps that were told before: the trajectory has started over since.
+        for step in self.unseen.clone().range(..=self.told) {
+            self.show(index, *step, seen(*step), events);
+        }
+        if self.told == work.to_step && self.unseen.is_empty() && !self.picture {
+            Need::Nothing
+        } else if self.unseen.first().is_some_and(|step| *step <= steps_done) {
+            Need::Restart
+        } else if steps_done < work.to_step {
+            Need::Step
+        } else {
+            Need::Decode
+        }
+    }
+
+    fn show(
+        &mut self,
+        index: usize,
+        step: usize,
+        seen: Option<&Arc<Observation>>,
+        events: &UnboundedSender<Result<Event>>,
+    ) {
+        if let Some(seen) = seen
+            && self.unseen.remove(&step)
+        {
+            let observation = Arc::clone(seen);
+            send(events, Event::Observed { index, observation });
+        }
+    }
+}
+
+/// A receiver that is gone has cancelled: the next tick sees it.
+fn send(events: &UnboundedSender<Result<Event>>, event: Event) {
+    let _ = events.send(Ok(event));
+}
+
+/// Adds what `other` asks for.
+pub(super) fn widen(tap: &mut TapRequest, other: &TapRequest) {
+    for block in &other.blocks {
+        if !tap.wants(block) {
+            tap.blocks.push(block.clone());
+        }
+    }
+    tap.middle |= other.middle;
+}
+
+fn check(work: &Work, backbone: &dyn Backbone) -> Result<()> {
+    let facts = backbone.facts();
+    for candidate in &work.candidates {
+        let steps = candidate.settings.steps;
+        if candidate.settings.model != work.candidates[0].settings.model {
+            return Err(Error::Internal("one request with several models".into()));
+        }
+        if work.to_step == 0 || work.to_step > steps {
+            return Err(Error::invalid(
+                "at_step",
+                format!("step {} of a run of {steps}", work.to_step),
+                format!("Choose a step from 1 to {steps}"),
+            ));
+        }
+        if work.picture && work.to_step != steps {
+            return Err(Error::Internal(format!(
+                "a picture after {} of {steps} steps",
+                work.to_step
+            )));
+        }
+    }
+    if let Some(step) = work
+        .observe_at
+        .iter()
+        .find(|s| **s == 0 || **s > work.to_step)
+    {
+        return Err(Error::invalid(
+            "at_step",
+            format!("an observation at step {step} of {}", work.to_step),
+            format!("Observe at steps from 1 to {}", work.to_step),
+        ));
+    }
+    if let Some(block) = work.tap.blocks.iter().find(|b| !facts.tappable.contains(b)) {
+        return Err(Error::invalid(
+            "tap",
+            format!("{block} is no attention block of this model"),
+            format!("It has {}", facts.tappable.join(", ")),
+        ));
+    }
+    Ok(())
+}

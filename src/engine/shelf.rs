@@ -1,0 +1,174 @@
+//! Where trajectories and their observations are kept: by what they are, under a memory budget.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::lru::Lru;
+use crate::backbones::TapRequest;
+use crate::candidate::Handle;
+use crate::sampling::{Observation, Trajectory};
+
+/// All that is known of one candidate.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// `None`: to be started from the noise.
+    pub trajectory: Option<Trajectory>,
+    /// Steps done → what was seen there. They stay valid when the trajectory starts over.
+    pub observations: BTreeMap<usize, Arc<Observation>>,
+}
+
+impl Kept {
+    pub(super) fn steps_done(&self) -> usize {
+        self.trajectory.as_ref().map_or(0, Trajectory::steps_done)
+    }
+
+    /// What was seen after `steps_done` steps, if it holds all that `tap` asks for.
+    pub(super) fn observation(
+        &self,
+        steps_done: usize,
+        tap: &TapRequest,
+    ) -> Option<&Arc<Observation>> {
+        let seen = self.observations.get(&steps_done)?;
+        let maps = tap.blocks.iter().all(|b| seen.maps.contains_key(b));
+        let middle = seen.middle.is_some() || !tap.middle;
+        (maps && middle).then_some(seen)
+    }
+
+    fn bytes(&self) -> u64 {
+        let trajectory = self.trajectory.as_ref().map_or(0, Trajectory::bytes);
+        let observations = self.observations.values();
+        trajectory + observations.map(|o| bytes_of(o)).sum::<u64>()
+    }
+}
+
+/// The texts that observations hold are shared between a prompt's candidates, and not counted.
+fn bytes_of(observation: &Observation) -> u64 {
+    let bytes = |t: &Tensor| (t.elem_count() * t.dtype().size_in_bytes()) as u64;
+    let maps: u64 = observation.maps.values().map(bytes).sum();
+    bytes(&observation.x0) + maps + observation.middle.as_ref().map_or(0, bytes)
+}
+
+/// Candidates in flight, which stay whatever they weigh, and paused ones, which go when memory is
+/// short.
+pub(super) struct Shelf {
+    flying: HashMap<Handle, Kept>,
+    paused: Lru<Handle, Kept>,
+    budget: u64,
+}
+
+impl Shelf {
+    pub(super) fn new(budget: u64) -> Self {
+        Self {
+            flying: HashMap::new(),
+            paused: Lru::new(),
+            budget,
+        }
+    }
+
+    pub(super) fn peek(&self, handle: &Handle) -> Option<&Kept> {
+        self.flying.get(handle).or_else(|| self.paused.peek(handle))
+    }
+
+    /// Takes a candidate to work on it; [`Shelf::fly`] puts it back.
+    pub(super) fn take(&mut self, handle: &Handle) -> Kept {
+        let kept = self.flying.remove(handle);
+        kept.or_else(|| self.paused.take(handle))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn fly(&mut self, handle: Handle, kept: Kept) {
+        self.flying.insert(handle, kept);
+    }
+
+    /// Pauses what no request works on any more and keeps the budget. `wanted` says which candidates
+    /// are still worked on, and at which of their steps somebody waits for an observation.
+    pub(super) fn settle(&mut self, wanted: &HashMap<Handle, BTreeSet<usize>>) {
+        let landed = self
+            .flying
+            .extract_if(|handle, _| !wanted.contains_key(handle));
+        for (handle, kept) in landed {
+            let bytes = kept.bytes();
+            self.paused.put(handle, kept, bytes);
+        }
+        let mut flying: u64 = self.flying.values().map(Kept::bytes).sum();
+        if flying > self.budget {
+            for (handle, kept) in &mut self.flying {
+                let waiting = wanted.get(handle);
+                kept.observations
+                    .retain(|step, _| waiting.is_some_and(|steps| steps.contains(step)));
+            }
+            flying = self.flying.values().map(Kept::bytes).sum();
+        }
+        self.paused.shrink_to(self.budget.saturating_sub(flying));
+    }
+
+    /// Bytes of all that is kept.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> u64 {
+        self.paused.bytes() + self.flying.values().map(Kept::bytes).sum::<u64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+    use crate::backbones::TextState;
+
+    fn seen(step: usize, values: usize) -> Arc<Observation> {
+        let tensor = |count| Tensor::zeros(count, DType::F32, &Device::Cpu).unwrap();
+        Arc::new(Observation {
+            steps_done: step,
+            x0: tensor(values),
+            maps: BTreeMap::from([("mid".to_owned(), tensor(values))]),
+            middle: None,
+            text: TextState {
+                embeds: tensor(1),
+                pooled: None,
+            },
+        })
+    }
+
+    fn kept(steps: &[usize]) -> Kept {
+        Kept {
+            trajectory: None,
+            observations: steps.iter().map(|s| (*s, seen(*s, 100))).collect(),
+        }
+    }
+
+    #[test]
+    fn the_budget_is_kept_by_dropping_what_nobody_waits_for() {
+        // An observation is 800 bytes here.
+        let mut shelf = Shelf::new(3000);
+        let handle = |n: usize| Handle(format!("fs_{n}"));
+        for n in 0..10 {
+            shelf.fly(handle(n), kept(&[1]));
+        }
+        shelf.settle(&HashMap::new());
+        assert_eq!(shelf.bytes(), 2400);
+
+        shelf.fly(handle(20), kept(&[1, 2, 3, 4]));
+        let wanted = HashMap::from([(handle(20), BTreeSet::from([4, 9]))]);
+        shelf.settle(&wanted);
+        assert!(shelf.bytes() <= 3000);
+        let flying = shelf.peek(&handle(20)).unwrap();
+        assert_eq!(flying.observations.keys().copied().collect::<Vec<_>>(), [4]);
+    }
+
+    #[test]
+    fn an_observation_stands_for_a_narrower_request_only() {
+        let kept = kept(&[5]);
+        let tap = |blocks: &[&str], middle| TapRequest {
+            blocks: blocks.iter().map(|b| (*b).to_owned()).collect(),
+            middle,
+        };
+        assert!(kept.observation(5, &tap(&[], false)).is_some());
+        assert!(kept.observation(5, &tap(&["mid"], false)).is_some());
+        assert!(kept.observation(5, &tap(&["mid"], true)).is_none());
+        assert!(kept.observation(5, &tap(&["mid", "up"], false)).is_none());
+        assert!(kept.observation(4, &tap(&[], false)).is_none());
+    }
+}
