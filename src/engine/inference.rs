@@ -432,7 +432,7 @@ fn bytes_of(text: &Conditioning) -> u64 {
 }
 
 /// (1, 3, height, width) in 0–1 → RGB, rounded as diffusers rounds.
-fn picture_of(image: &Tensor) -> Result<RgbImage> {
+pub(crate) fn picture_of(image: &Tensor) -> Result<RgbImage> {
     let image = image.squeeze(0)?.to_dtype(DType::F32)?;
     let (_, height, width) = image.dims3()?;
     let pixels = image.permute((1, 2, 0))?.flatten_all()?.to_vec1::<f32>()?;

@@ -26,6 +26,8 @@ mod inference;
 mod lru;
 mod request;
 mod shelf;
+
+pub(crate) use inference::picture_of;
 #[cfg(test)]
 mod tests;
 

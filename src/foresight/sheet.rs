@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use image::{Rgb, RgbImage};
 
 use super::call::{Call, blocking};
 use super::rank::Race;
+use crate::Result;
 use crate::backbones::Backbone;
 use crate::candidate::Candidate;
+use crate::engine::picture_of;
 use crate::pictures::{self, Tile};
-use crate::{Error, Result};
 
 /// A tile whose preview could no longer be paid.
 const UNSEEN: Rgb<u8> = Rgb([128, 128, 128]);
@@ -84,15 +85,5 @@ fn preview(backbone: &dyn Backbone, x0: &Tensor) -> Result<RgbImage> {
         .to_device(backbone.device())?
         .to_dtype(backbone.dtype())?
         .unsqueeze(0)?;
-    let image = backbone
-        .decode(&latents)?
-        .squeeze(0)?
-        .to_dtype(DType::F32)?;
-    let image = (image.clamp(0f32, 1f32)? * 255.0)?
-        .round()?
-        .to_dtype(DType::U8)?;
-    let (_, height, width) = image.dims3()?;
-    let pixels = image.permute((1, 2, 0))?.flatten_all()?.to_vec1::<u8>()?;
-    RgbImage::from_raw(width as u32, height as u32, pixels)
-        .ok_or_else(|| Error::Internal(format!("a decoded picture that is not {width}×{height}")))
+    picture_of(&backbone.decode(&latents)?)
 }
