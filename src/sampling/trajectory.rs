@@ -134,7 +134,7 @@ impl Trajectory {
     /// The latents as the denoiser takes them.
     pub(super) fn denoiser_input(&self) -> Result<Tensor> {
         let sigma = self.schedule.sigmas[self.steps_done];
-        Ok((&self.latents / f64::from((sigma * sigma + 1.0).sqrt()))?)
+        divided(&self.latents, (sigma * sigma + 1.0).sqrt())
     }
 
     /// Combines the halves of classifier-free guidance where there are two.
@@ -158,16 +158,21 @@ impl Trajectory {
             Prediction::Epsilon => (&self.latents - (output * f64::from(sigma))?)?,
             Prediction::V => {
                 let square = sigma * sigma + 1.0;
-                ((output * f64::from(-sigma / square.sqrt()))?
-                    + (&self.latents / f64::from(square))?)?
+                ((output * f64::from(-sigma / square.sqrt()))? + divided(&self.latents, square)?)?
             }
             Prediction::Sample => output.clone(),
         };
-        let slope = ((&self.latents - &x0)? / f64::from(sigma))?;
+        let slope = divided(&(&self.latents - &x0)?, sigma)?;
         self.latents = (&self.latents + (slope * f64::from(next - sigma))?)?;
         self.steps_done += 1;
         Ok(x0)
     }
+}
+
+/// A true division: dividing a tensor by a number multiplies it by the reciprocal, and at the
+/// highest noise levels that rounding alone is more than the reference differs by.
+fn divided(x: &Tensor, by: f32) -> Result<Tensor> {
+    Ok(x.broadcast_div(&Tensor::new(by, x.device())?)?)
 }
 
 fn latent_shape(backbone: &dyn Backbone, width: usize, height: usize) -> [usize; 4] {

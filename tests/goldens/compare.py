@@ -1,0 +1,98 @@
+"""Makes random SDXL pipelines, runs diffusers and `foreseed trace` on each, and prints the worst
+relative difference a tensor.
+
+    cargo build --release
+    python tests/goldens/compare.py [--count 20] [--seed 0] [--binary target/release/foreseed]
+"""
+
+import argparse
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers.utils import logging as transformers_logging
+
+from diffusers.utils import logging as diffusers_logging
+from random_sdxl import build, random_call, random_spec, reference, relative
+
+BAR = 2e-4
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--calls", type=int, default=2)
+    parser.add_argument("--binary", default="target/release/foreseed")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    worst_of_all, failures = 0.0, 0
+    for i in range(args.seed, args.seed + args.count):
+        r = random.Random(i)
+        spec = random_spec(r)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = build(spec, Path(scratch) / "model")
+            for _ in range(args.calls):
+                call = random_call(r, spec)
+                blocks = {
+                    "down_blocks": any("Cross" in b for b in spec.unet["down_block_types"]),
+                    "mid": "Cross" in spec.unet["mid_block_type"],
+                    "up_blocks": any("Cross" in b for b in spec.unet["up_block_types"]),
+                }
+                tap = r.choice([None, [name for name, there in blocks.items() if there] or None])
+                problem, worst, where = compare(args.binary, folder, spec, call, tap, scratch)
+                worst_of_all = max(worst_of_all, worst)
+                state = problem or ("FAILS" if worst > BAR else "")
+                failures += bool(state)
+                print(f"seed {i}: {worst:.2e} {where} {state}", flush=True)
+                if state:
+                    shown = {k: v for k, v in call.items() if k != "latents"}
+                    spec.scheduler.pop("trained_betas", None)
+                    print(f"    {spec}\n    {shown} tap={tap}")
+    print(f"worst {worst_of_all:.2e}, {failures} failures")
+    sys.exit(failures > 0)
+
+
+def compare(binary, folder, spec, call, tap, scratch):
+    """(problem, worst relative difference, its tensor) of one call."""
+    try:
+        theirs = reference(folder, call, spec.variant, tap)
+    except Exception as e:  # what diffusers itself cannot run is no case
+        return None, 0.0, f"(diffusers refuses: {type(e).__name__}: {str(e)[:100]})"
+    latents, out = Path(scratch) / "in.safetensors", Path(scratch) / "out.safetensors"
+    out.unlink(missing_ok=True)
+    save_file({"latents": call["latents"]}, latents)
+    command = [binary, "trace", "--model", folder, "--prompt", call["prompt"]]
+    if call["negative_prompt"] is not None:
+        command += ["--negative-prompt", call["negative_prompt"]]
+    for name in ("steps", "guidance", "height", "width"):
+        command += [f"--{name}", str(call[name])]
+    if tap is not None:
+        command += ["--tap", ",".join(tap)]
+    command += ["--latents", latents, "--out", out]
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    if done.returncode:
+        return f"trace failed: {done.stderr.strip()}", 0.0, ""
+    ours = load_file(out)
+    if sorted(ours) != sorted(theirs):
+        return f"tensors differ: {sorted(set(ours) ^ set(theirs))}", 0.0, ""
+    shapes = [k for k in ours if ours[k].shape != theirs[k].shape]
+    if shapes:
+        return f"shapes differ: {[(k, ours[k].shape, theirs[k].shape) for k in shapes]}", 0.0, ""
+    finite = {k: v for k, v in theirs.items() if torch.isfinite(v).all()}
+    if not finite:
+        return None, 0.0, "(diffusers gives no finite numbers)"
+    worst = max(finite, key=lambda k: relative(ours[k], finite[k]))
+    return None, relative(ours[worst], theirs[worst]), worst
+
+
+if __name__ == "__main__":
+    main()
