@@ -28,7 +28,9 @@ pub mod models;
 pub mod pictures;
 pub mod probe;
 pub mod sampling;
+pub mod scorers;
 pub mod server;
 pub mod store;
+pub mod world;
 
 pub use error::{Error, Result};
