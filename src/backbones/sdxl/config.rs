@@ -13,8 +13,9 @@ const PATH: &str = "unet/config.json";
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 enum OneOrMany<T> {
-    One(T),
+    // First, so that a list is one value a block even where the values may be lists themselves.
     Many(Vec<T>),
+    One(T),
 }
 
 impl<T: Clone> OneOrMany<T> {
