@@ -43,6 +43,12 @@ pub fn load(
     }
 }
 
+/// The family that runs pipelines of this class, as `model_index.json` names it; `None` where this
+/// version has none.
+pub fn family_of(class: &str) -> Option<&'static str> {
+    (class == sdxl::CLASS).then_some("sdxl")
+}
+
 /// What a family's loader found out about a model from its files.
 #[derive(Clone, Debug)]
 pub struct Facts {

@@ -1,13 +1,29 @@
 //! Which models there are: the embedded pocket, diffusers folders, and what was pulled from the hub.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 
-use crate::backbones::Backbone;
+use crate::backbones::{self, Backbone, ModelFiles};
 use crate::probe::Probe;
 use crate::{Error, Result};
+
+mod folder;
+mod hub;
+mod known;
+mod memory;
+mod pocket;
+mod probes;
+mod pull;
+
+pub use known::{KNOWN, Known};
+pub use memory::available_bytes;
+pub use pull::{Pulled, pull};
+
+/// The name of the embedded model.
+pub const POCKET: &str = "pocket";
 
 /// Where a model's files are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,30 +59,85 @@ pub struct ModelOptions {
     pub probes: Option<PathBuf>,
 }
 
-pub struct Models {}
+/// The models there are. What lies in the hub's cache is looked at anew each time, so that a model
+/// pulled meanwhile is found.
+pub struct Models {
+    /// The folder that was given at start.
+    given: Option<ModelCard>,
+    default: String,
+    probes: probes::Probes,
+    cache: PathBuf,
+}
 
 impl Models {
-    pub fn discover(_options: ModelOptions) -> Result<Self> {
-        Err(Error::Internal("the models are not built".into()))
+    /// Looks around; reads no weights. An error where the model given at start is none.
+    pub fn discover(options: ModelOptions) -> Result<Self> {
+        Self::discover_in(options, hub_cache())
     }
 
+    fn discover_in(options: ModelOptions, cache: PathBuf) -> Result<Self> {
+        let mut models = Self {
+            given: None,
+            default: POCKET.to_owned(),
+            probes: probes::Probes::new(options.probes),
+            cache,
+        };
+        match options.model {
+            Some(name) if models.find(&name).is_some() => models.default = name,
+            Some(path) if Path::new(&path).is_dir() => {
+                let card = folder_card(Path::new(&path), &models)?;
+                models.default = card.name.clone();
+                models.given = Some(card);
+            }
+            Some(name) => return Err(models.unknown(&name)),
+            None => {
+                let cards = models.list();
+                let real = |c: &&ModelCard| c.installed && c.fits && c.place != Place::Embedded;
+                if let Some(card) = cards.iter().find(real) {
+                    models.default = card.name.clone();
+                }
+            }
+        }
+        Ok(models)
+    }
+
+    /// Every model that this version can run, installed or not.
     pub fn list(&self) -> Vec<ModelCard> {
-        Vec::new()
+        let known = KNOWN.iter().filter(|known| known.supported);
+        std::iter::once(pocket_card())
+            .chain(self.given.clone())
+            .chain(known.map(|known| hub::card(known, &self.cache)))
+            .collect()
     }
 
-    /// The one given at start, else an installed real one, else pocket.
+    /// The one given at start, else an installed real one that fits into memory, else pocket.
     pub fn default_name(&self) -> &str {
-        "pocket"
+        &self.default
     }
 
     /// The card of `name`; the error lists what there is.
     pub fn card(&self, name: &str) -> Result<ModelCard> {
-        Err(Error::model(name, "the models are not built"))
+        self.find(name).ok_or_else(|| self.unknown(name))
     }
 
     /// Loads the weights: seconds to minutes.
     pub fn load(&self, name: &str) -> Result<Arc<dyn Backbone>> {
-        Err(Error::model(name, "the models are not built"))
+        let card = self.card(name)?;
+        let files = match &card.place {
+            Place::Embedded => ModelFiles::embedded(pocket::FILES),
+            Place::Folder(folder) => ModelFiles::folder(folder),
+            Place::Hub(repo) => {
+                return Err(Error::invalid(
+                    "model",
+                    format!("{name} is not installed"),
+                    format!(
+                        "Fetch {repo} with `foreseed models pull {name}`, or use another model"
+                    ),
+                ));
+            }
+        };
+        let backbone = backbones::load(files, name, &Device::Cpu, DType::F32)?;
+        Ok(Arc::from(backbone))
     }
 
     /// `Ok` where the model can draw this prompt at all: pocket knows a small world of shapes and
@@ -76,13 +147,106 @@ impl Models {
     }
 
     /// The probes that were trained for the weights with this fingerprint, the shipped ones among
-    /// them.
-    pub fn probes(&self, _fingerprint: &str) -> Result<Vec<Arc<Probe>>> {
-        Ok(Vec::new())
+    /// them; those that were trained here come first.
+    pub fn probes(&self, fingerprint: &str) -> Result<Vec<Arc<Probe>>> {
+        let mut probes = self.probes.all()?;
+        probes.retain(|probe| probe.card().model_fingerprint == fingerprint);
+        Ok(probes)
     }
 
     /// The probes that were trained for a model of this name, found without loading its weights.
-    pub fn probes_of(&self, _name: &str) -> Result<Vec<Arc<Probe>>> {
-        Ok(Vec::new())
+    pub fn probes_of(&self, name: &str) -> Result<Vec<Arc<Probe>>> {
+        let mut probes = self.probes.all()?;
+        probes.retain(|probe| probe.card().model_name == name);
+        Ok(probes)
+    }
+
+    fn find(&self, name: &str) -> Option<ModelCard> {
+        self.list().into_iter().find(|card| card.name == name)
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let cards = self.list();
+        let names = |installed| {
+            let of = cards.iter().filter(|card| card.installed == installed);
+            of.map(|card| card.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let mut help = format!("Installed: {}", names(true));
+        if cards.iter().any(|card| !card.installed) {
+            let missing = names(false);
+            help += &format!("; `foreseed models pull` fetches {missing}");
+        }
+        let problem = match Known::named(name) {
+            Some(known) => format!(
+                "{name} ({}) is not supported by this version yet",
+                known.repo
+            ),
+            None => format!("there is no model {:?}", shortened(name)),
+        };
+        Error::invalid("model", problem, help)
     }
 }
+
+fn pocket_card() -> ModelCard {
+    // Shipped in two bytes a weight or fewer.
+    let needs_bytes = memory::needed_bytes(pocket::weight_bytes() / 2, 64 * 64);
+    ModelCard {
+        name: POCKET.to_owned(),
+        family: "sdxl".to_owned(),
+        place: Place::Embedded,
+        installed: true,
+        licence: Some(env!("CARGO_PKG_LICENSE").to_owned()),
+        needs_bytes,
+        fits: memory::fits(needs_bytes),
+        about: "Embedded, tiny: draws one to four coloured shapes, 64×64, and nothing else; for \
+                trying things out and for tests"
+            .to_owned(),
+    }
+}
+
+/// A folder is called by its last component, or by its whole path where that name is taken.
+fn folder_card(folder: &Path, models: &Models) -> Result<ModelCard> {
+    let survey = folder::survey(folder)?;
+    let family = backbones::family_of(&survey.class).ok_or_else(|| {
+        Error::model(
+            folder.display().to_string(),
+            format!("a {} is not supported by this version", survey.class),
+        )
+    })?;
+    let whole = folder.canonicalize().map_err(Error::file(folder))?;
+    let last = whole
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    let name = last
+        .filter(|name| models.find(name).is_none() && Known::named(name).is_none())
+        .unwrap_or_else(|| whole.display().to_string());
+    let needs_bytes = memory::needed_bytes(survey.parameters, survey.pixels);
+    Ok(ModelCard {
+        name,
+        family: family.to_owned(),
+        about: format!("The model in {}", whole.display()),
+        place: Place::Folder(whole),
+        installed: true,
+        licence: None,
+        needs_bytes,
+        fits: memory::fits(needs_bytes),
+    })
+}
+
+/// Where the hub's libraries keep what they fetched, by the same variables as everywhere.
+fn hub_cache() -> PathBuf {
+    hf_hub::resolve_cache_dir()
+}
+
+/// A name as it can stand in a message.
+fn shortened(name: &str) -> String {
+    match name.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

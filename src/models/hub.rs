@@ -1,0 +1,57 @@
+//! Models in the hub's cache: `models--owner--name/snapshots/<commit>/`, shared with every program
+//! that uses the hub's libraries.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::folder::{self, Survey};
+use super::{Known, ModelCard, Place, memory};
+
+/// The card of a known model: where a whole snapshot of it lies in `cache`, installed.
+pub(super) fn card(known: &Known, cache: &Path) -> ModelCard {
+    let found = snapshot(known.repo, cache);
+    let (parameters, pixels) = match &found {
+        Some((_, survey)) => (survey.parameters, survey.pixels),
+        None => (known.parameters, 1024 * 1024),
+    };
+    let needs_bytes = memory::needed_bytes(parameters, pixels);
+    ModelCard {
+        name: known.name.to_owned(),
+        family: known.family.to_owned(),
+        installed: found.is_some(),
+        place: match found {
+            Some((folder, _)) => Place::Folder(folder),
+            None => Place::Hub(known.repo.to_owned()),
+        },
+        licence: Some(known.licence.to_owned()),
+        needs_bytes,
+        fits: memory::fits(needs_bytes),
+        about: known.about.to_owned(),
+    }
+}
+
+/// The snapshot that `main` points at or, failing that, the newest one; only a whole one counts.
+fn snapshot(repo: &str, cache: &Path) -> Option<(PathBuf, Survey)> {
+    let home = repo_folder(repo, cache);
+    let snapshots = home.join("snapshots");
+    let main = fs::read_to_string(home.join("refs/main")).unwrap_or_default();
+    let mut folders: Vec<PathBuf> = fs::read_dir(&snapshots)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    folders.sort_by_key(|folder| {
+        let is_main = folder.file_name().is_some_and(|name| name == main.trim());
+        let changed = fs::metadata(folder).and_then(|m| m.modified()).ok();
+        std::cmp::Reverse((is_main, changed))
+    });
+    folders.into_iter().find_map(|folder| {
+        let survey = folder::survey(&folder).ok()?;
+        Some((folder, survey))
+    })
+}
+
+/// The folder of a repository in the hub's cache.
+pub(super) fn repo_folder(repo: &str, cache: &Path) -> PathBuf {
+    cache.join(format!("models--{}", repo.replace('/', "--")))
+}

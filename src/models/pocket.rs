@@ -1,0 +1,53 @@
+//! The embedded model: its files are compiled into the binary.
+
+use crate::backbones::Embedded;
+
+/// The files of `models/pocket`, each by its path inside it.
+macro_rules! embedded {
+    ($($path:literal),* $(,)?) => {
+        &[$(($path, include_bytes!(concat!("../../models/pocket/", $path)) as &[u8])),*]
+    };
+}
+
+/// The model in diffusers' layout.
+pub static FILES: Embedded = embedded![];
+
+/// The probes that were trained for it.
+pub static PROBES: Embedded = embedded![];
+
+/// Its weights, in bytes as shipped, and its picture's pixels: too little to matter, but said.
+pub fn weight_bytes() -> u64 {
+    let weights = FILES
+        .iter()
+        .filter(|(path, _)| path.ends_with(".safetensors"));
+    weights.map(|(_, bytes)| bytes.len() as u64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn every_file_of_the_folder_is_embedded() {
+        fn walk(folder: &Path, root: &Path, found: &mut Vec<String>) {
+            for entry in std::fs::read_dir(folder).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    walk(&path, root, found);
+                } else {
+                    let name = path.strip_prefix(root).unwrap().to_str().unwrap();
+                    found.push(name.replace('\\', "/"));
+                }
+            }
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/pocket");
+        let mut found = Vec::new();
+        walk(&root, &root, &mut found);
+        found.retain(|path| !path.ends_with(".md"));
+        found.sort();
+        let mut embedded: Vec<_> = FILES.iter().chain(PROBES).map(|(path, _)| *path).collect();
+        embedded.sort_unstable();
+        assert_eq!(found, embedded);
+    }
+}

@@ -1,0 +1,197 @@
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Mutex;
+
+use super::*;
+
+/// A hub that serves a repository's files, each holding its own path, and keeps what it was asked.
+struct Hub {
+    endpoint: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+const FILES: [&str; 11] = [
+    "README.md",
+    "model_index.json",
+    "sd_xl_base_1.0.safetensors",
+    "scheduler/scheduler_config.json",
+    "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "unet/diffusion_pytorch_model.fp16.safetensors",
+    "unet/model.onnx",
+    "vae/diffusion_pytorch_model.safetensors",
+];
+
+const NEEDED: [&str; 7] = [
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "tokenizer/merges.txt",
+    "tokenizer/vocab.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.fp16.safetensors",
+    "vae/diffusion_pytorch_model.safetensors",
+];
+
+impl Hub {
+    /// `refusal`: the status that every question is answered with, if any.
+    fn start(refusal: Option<&'static str>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let log = Arc::clone(&log);
+                std::thread::spawn(move || answer(stream, refusal, &log));
+            }
+        });
+        Self { endpoint, asked }
+    }
+
+    fn client(&self, cache: &Path) -> HFClient {
+        HFClient::builder()
+            .endpoint(&self.endpoint)
+            .token("none")
+            .cache_dir(cache)
+            .retry_max_attempts(0)
+            .build()
+            .unwrap()
+    }
+
+    fn fetched(&self) -> Vec<String> {
+        let asked = self.asked.lock().unwrap();
+        let files = asked.iter().filter_map(|line| {
+            let path = line.strip_prefix("GET ")?.split("/resolve/main/").nth(1)?;
+            Some(path.to_owned())
+        });
+        let mut files: Vec<_> = files.collect();
+        files.sort();
+        files
+    }
+}
+
+fn answer(stream: TcpStream, refusal: Option<&str>, log: &Mutex<Vec<String>>) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut stream = stream;
+    loop {
+        let mut request = String::new();
+        if reader.read_line(&mut request).unwrap_or(0) == 0 {
+            return;
+        }
+        let mut header = String::new();
+        while reader.read_line(&mut header).unwrap_or(0) > 2 {
+            header.clear();
+        }
+        let mut words = request.split(' ');
+        let (method, path) = (words.next().unwrap(), words.next().unwrap());
+        log.lock().unwrap().push(format!("{method} {path}"));
+        let body = match path.split_once("/resolve/main/") {
+            Some((_, file)) => file.to_owned(),
+            None => {
+                let entries = FILES.map(|path| {
+                    let size = path.len();
+                    format!(r#"{{"type":"file","oid":"0","size":{size},"path":"{path}"}}"#)
+                });
+                format!("[{}]", entries.join(","))
+            }
+        };
+        let (status, extra) = match refusal {
+            Some(status) => (status, "x-error-code: GatedRepo\r\n".to_owned()),
+            None => (
+                "200 OK",
+                format!("etag: \"{}\"\r\n", path.replace('/', "-")),
+            ),
+        };
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-length: {}\r\nx-repo-commit: c0ffee\r\n{extra}\r\n",
+            body.len()
+        );
+        let body = if method == "HEAD" { "" } else { &body };
+        if stream
+            .write_all(format!("{head}{body}").as_bytes())
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn sdxl() -> &'static Known {
+    Known::named("sdxl").unwrap()
+}
+
+#[test]
+fn only_the_files_that_a_loader_reads_are_fetched_and_only_once() {
+    let hub = Hub::start(None);
+    let cache = tempfile::tempdir().unwrap();
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&reports);
+    let report: Arc<dyn Fn(Pulled) + Send + Sync> =
+        Arc::new(move |pulled| seen.lock().unwrap().push(pulled));
+    let folder = fetch(sdxl(), hub.client(cache.path()), Arc::clone(&report)).unwrap();
+    assert_eq!(hub.fetched(), NEEDED);
+    for path in NEEDED {
+        assert_eq!(std::fs::read_to_string(folder.join(path)).unwrap(), path);
+    }
+    let reports = std::mem::take(&mut *reports.lock().unwrap());
+    assert!(
+        reports
+            .windows(2)
+            .all(|w| w[0].done_bytes <= w[1].done_bytes)
+    );
+    let last = reports.last().unwrap();
+    assert_eq!(last.done_bytes, last.of_bytes);
+
+    assert_eq!(
+        fetch(sdxl(), hub.client(cache.path()), report).unwrap(),
+        folder
+    );
+    assert_eq!(hub.fetched(), NEEDED);
+}
+
+#[test]
+fn a_refusal_says_what_to_do() {
+    let cache = tempfile::tempdir().unwrap();
+    let complaint = |endpoint: Hub| {
+        let error = fetch(sdxl(), endpoint.client(cache.path()), Arc::new(|_| {})).unwrap_err();
+        error.to_string()
+    };
+    for status in ["401 Unauthorized", "403 Forbidden"] {
+        let text = complaint(Hub::start(Some(status)));
+        assert!(text.contains("HF_TOKEN"), "{text}");
+    }
+    let nobody = Hub {
+        endpoint: "http://127.0.0.1:1".into(),
+        asked: Arc::default(),
+    };
+    let text = complaint(nobody);
+    assert!(text.contains("cannot be reached"), "{text}");
+}
+
+#[test]
+fn a_disk_that_is_too_small_is_told_before_anything_is_fetched() {
+    let cache = tempfile::tempdir().unwrap();
+    let error = check_space(sdxl(), &cache.path().join("not/yet"), u64::MAX).unwrap_err();
+    assert!(error.to_string().contains("HF_HOME"), "{error}");
+    check_space(sdxl(), cache.path(), 1).unwrap();
+}
+
+#[test]
+fn names_that_cannot_be_pulled_say_which_can() {
+    for name in ["flux-dev", "nonsense", "../../etc"] {
+        let error = pull(name, Arc::new(|_| {})).unwrap_err().to_string();
+        assert!(error.contains("Pull one of: sdxl"), "{error}");
+    }
+}
+
+#[test]
+fn offline_is_what_the_hubs_libraries_take_for_it() {
+    for value in ["1", "true", "YES", "on"] {
+        assert!(is_offline(Some(value)));
+    }
+    for value in [None, Some(""), Some("0"), Some("false")] {
+        assert!(!is_offline(value));
+    }
+}

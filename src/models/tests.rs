@@ -1,0 +1,121 @@
+use std::fs;
+
+use super::folder::tests::write_model;
+use super::*;
+
+fn discover(model: Option<&str>, cache: &Path) -> Result<Models> {
+    let options = ModelOptions {
+        model: model.map(str::to_owned),
+        probes: None,
+    };
+    Models::discover_in(options, cache.to_path_buf())
+}
+
+#[test]
+fn with_nothing_installed_pocket_is_the_default() {
+    let cache = tempfile::tempdir().unwrap();
+    let models = discover(None, cache.path()).unwrap();
+    assert_eq!(models.default_name(), "pocket");
+    let listed: Vec<_> = models
+        .list()
+        .into_iter()
+        .map(|c| (c.name, c.installed))
+        .collect();
+    assert_eq!(listed, [("pocket".into(), true), ("sdxl".into(), false)]);
+    let Err(error) = models.load("sdxl") else {
+        panic!("sdxl was loaded");
+    };
+    assert!(
+        error.to_string().contains("foreseed models pull sdxl"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_pulled_model_becomes_the_default_and_is_found_while_running() {
+    let cache = tempfile::tempdir().unwrap();
+    let before = discover(None, cache.path()).unwrap();
+    let home = cache
+        .path()
+        .join("models--stabilityai--stable-diffusion-xl-base-1.0");
+    write_model(&home.join("snapshots/old"));
+    write_model(&home.join("snapshots/c0ffee"));
+    fs::create_dir_all(home.join("snapshots/broken")).unwrap();
+    fs::create_dir_all(home.join("refs")).unwrap();
+    fs::write(home.join("refs/main"), "c0ffee").unwrap();
+    for models in [before, discover(None, cache.path()).unwrap()] {
+        let card = models.card("sdxl").unwrap();
+        assert_eq!(card.place, Place::Folder(home.join("snapshots/c0ffee")));
+        assert!(card.installed && card.fits);
+    }
+    assert_eq!(discover(None, cache.path()).unwrap().default_name(), "sdxl");
+    assert_eq!(
+        discover(Some("pocket"), cache.path())
+            .unwrap()
+            .default_name(),
+        "pocket"
+    );
+}
+
+#[test]
+fn a_folder_given_at_start_is_called_by_its_last_component_unless_that_is_taken() {
+    let root = tempfile::tempdir().unwrap();
+    for (last, taken) in [("my-model", false), ("sdxl", true), ("pocket", true)] {
+        let folder = root.path().join(last);
+        write_model(&folder);
+        let given = folder.display().to_string();
+        let models = discover(Some(&given), root.path()).unwrap();
+        let whole = folder.canonicalize().unwrap();
+        let expected = if taken {
+            whole.display().to_string()
+        } else {
+            last.to_owned()
+        };
+        assert_eq!(models.default_name(), expected);
+        assert_eq!(models.card(&expected).unwrap().place, Place::Folder(whole));
+    }
+}
+
+#[test]
+fn an_unknown_name_is_refused_with_what_there_is() {
+    let cache = tempfile::tempdir().unwrap();
+    let models = discover(None, cache.path()).unwrap();
+    let path = cache.path().display().to_string();
+    for name in [
+        "",
+        "pockets",
+        "../../etc/passwd",
+        &path,
+        &"x".repeat(400_000),
+    ] {
+        let error = models.card(name).unwrap_err().to_string();
+        assert!(error.starts_with("model: "), "{error}");
+        assert!(error.contains("Installed: pocket"), "{error}");
+        assert!(error.len() < 500);
+    }
+    let error = models.card("flux-dev").unwrap_err().to_string();
+    assert!(
+        error.contains("not supported by this version yet"),
+        "{error}"
+    );
+    assert!(discover(Some("nonsense"), cache.path()).is_err());
+    assert!(discover(Some(&path), cache.path()).is_err());
+}
+
+#[test]
+fn a_folder_of_a_family_that_is_not_supported_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(folder.path());
+    let index = folder.path().join("model_index.json");
+    let text = fs::read_to_string(&index).unwrap();
+    fs::write(&index, text.replace("StableDiffusionXL", "Flux")).unwrap();
+    let Err(error) = discover(Some(&folder.path().display().to_string()), folder.path()) else {
+        panic!("a FluxPipeline was accepted");
+    };
+    assert!(
+        error
+            .to_string()
+            .contains("a FluxPipeline is not supported"),
+        "{error}"
+    );
+}
