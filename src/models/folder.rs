@@ -69,6 +69,13 @@ pub fn survey(folder: &Path) -> Result<Survey> {
     })
 }
 
+/// Whether the model in this folder knows pocket's world of shapes and nothing else: its
+/// `foreseed.json` says `"world": "shapes"`.
+pub fn draws_shapes_only(folder: &Path) -> bool {
+    let own = json::<Value>(&folder.join("foreseed.json")).ok();
+    own.is_some_and(|own| own.get("world").and_then(Value::as_str) == Some("shapes"))
+}
+
 /// The safetensors of a part; those that end in `.fp16` only where there are no others.
 fn weights(part: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(part) else {

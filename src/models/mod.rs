@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbones::{self, Backbone, ModelFiles};
 use crate::probe::Probe;
-use crate::{Error, Result};
+use crate::{Error, Result, world};
 
 mod folder;
 mod hub;
@@ -142,8 +142,35 @@ impl Models {
 
     /// `Ok` where the model can draw this prompt at all: pocket knows a small world of shapes and
     /// says so; a real model takes any text.
-    pub fn vocabulary_check(&self, _name: &str, _prompt: &str) -> Result<()> {
-        Ok(())
+    pub fn vocabulary_check(&self, name: &str, prompt: &str) -> Result<()> {
+        let small_world = match self.card(name)?.place {
+            Place::Embedded => true,
+            Place::Folder(folder) => folder::draws_shapes_only(&folder),
+            Place::Hub(_) => false,
+        };
+        if !small_world {
+            return Ok(());
+        }
+        world::parse(prompt).map(drop).map_err(|error| match error {
+            Error::Invalid {
+                field,
+                problem,
+                help,
+            } => {
+                let real = KNOWN.iter().filter(|known| known.supported);
+                let real: Vec<_> = real.map(|known| known.name).collect();
+                Error::Invalid {
+                    field,
+                    problem,
+                    help: format!(
+                        "{}. For any other picture get a real model: `foreseed models pull {}`",
+                        help.trim_end_matches('.'),
+                        real.join("` or `foreseed models pull ")
+                    ),
+                }
+            }
+            other => other,
+        })
     }
 
     /// The probes that were trained for the weights with this fingerprint, the shipped ones among

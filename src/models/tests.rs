@@ -119,3 +119,41 @@ fn a_folder_of_a_family_that_is_not_supported_says_so() {
         "{error}"
     );
 }
+
+#[test]
+fn the_embedded_model_loads_and_says_what_it_was_made_for() {
+    let cache = tempfile::tempdir().unwrap();
+    let models = discover(None, cache.path()).unwrap();
+    let backbone = models.load("pocket").unwrap();
+    let facts = backbone.facts();
+    assert_eq!(facts.family, "sdxl");
+    assert_eq!((facts.default_width, facts.default_height), (64, 64));
+    for probe in models.probes_of("pocket").unwrap() {
+        assert_eq!(probe.card().model_fingerprint, facts.fingerprint);
+    }
+}
+
+#[test]
+fn a_prompt_outside_of_pockets_world_is_refused_with_the_way_to_a_real_model() {
+    let cache = tempfile::tempdir().unwrap();
+    let folder = cache.path().join("mine");
+    write_model(&folder);
+    let models = discover(Some(&folder.display().to_string()), cache.path()).unwrap();
+    models
+        .vocabulary_check("pocket", "a red circle left of a blue square")
+        .unwrap();
+    let error = models
+        .vocabulary_check("pocket", "an astronaut on a horse")
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("foreseed models pull sdxl"), "{text}");
+    models
+        .vocabulary_check("mine", "an astronaut on a horse")
+        .unwrap();
+    fs::write(folder.join("foreseed.json"), r#"{"world": "shapes"}"#).unwrap();
+    assert!(
+        models
+            .vocabulary_check("mine", "an astronaut on a horse")
+            .is_err()
+    );
+}

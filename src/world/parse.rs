@@ -132,9 +132,11 @@ fn meaning(word: &str) -> Option<Meaning> {
         "," | ";" | ":" | "." => Meaning::Comma,
         "a" | "an" | "the" | "and" | "of" | "to" | "on" | "in" | "at" | "with" | "is" | "are"
         | "there" | "picture" | "image" | "drawing" | "photo" | "illustration" | "scene"
-        | "showing" | "shows" | "that" | "which" | "against" | "its" | "plain" | "solid" | "side"
-        | "side's" | "colored" | "coloured" | "both" | "also" | "plus" | "one's" | "draw"
-        | "placed" | "positioned" | "located" | "single" | "flat" | "simple" => Meaning::Filler,
+        | "showing" | "shows" | "that" | "which" | "against" | "its" | "plain" | "solid"
+        | "side" | "side's" | "colored" | "coloured" | "both" | "also" | "plus" | "one's"
+        | "draw" | "placed" | "positioned" | "located" | "single" | "flat" | "simple" => {
+            Meaning::Filler
+        }
         _ => return None,
     })
 }

@@ -84,10 +84,7 @@ mod tests {
     fn streams_are_fixed_for_ever() {
         let mut random = Random::new(0);
         assert_eq!(random.next_u64(), 0xe220_a839_7b1d_cdaf);
-        assert_ne!(
-            Random::nth(1, 0).next_u64(),
-            Random::nth(1, 1).next_u64()
-        );
+        assert_ne!(Random::nth(1, 0).next_u64(), Random::nth(1, 1).next_u64());
     }
 
     #[test]
