@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::progress::Reporter;
-use super::tools::{Job, ToolCard};
+use super::tools::Job;
 use super::{Server, arguments, checks, resources};
 use crate::foresight::Caller;
 use crate::foresight::requests::{PredictRequest, RankRequest, RefineRequest, RenderRequest};
@@ -59,10 +59,15 @@ pub async fn answer(
         progress: reporter.callback(),
         patience: Some(server.patience),
     };
-    let outcome = match run(server, card, Value::Object(arguments), &caller).await {
-        Ok(answer) => result(answer).await,
-        Err(error) => Err(error),
-    };
+    let (work, job) = (server.clone(), card.job);
+    // A task of its own, so that a bug in a job is answered like any other failure.
+    let task = tokio::spawn(async move {
+        let answer = run(&work, job, Value::Object(arguments), &caller).await?;
+        result(answer).await
+    });
+    let outcome = task
+        .await
+        .unwrap_or_else(|error| Err(Error::Internal(format!("the work broke off: {error}"))));
     reporter.finish(outcome.is_ok()).await;
     Ok(outcome.unwrap_or_else(|error| {
         if !matches!(error, Error::Cancelled | Error::Invalid { .. }) {
@@ -72,14 +77,9 @@ pub async fn answer(
     }))
 }
 
-async fn run(
-    server: &Server,
-    card: &ToolCard,
-    arguments: Value,
-    caller: &Caller,
-) -> Result<Answer> {
+async fn run(server: &Server, job: Job, arguments: Value, caller: &Caller) -> Result<Answer> {
     let foresight = &server.foresight;
-    match card.job {
+    match job {
         Job::Predict => {
             let request = read::<arguments::Predict>(arguments)?;
             plain(

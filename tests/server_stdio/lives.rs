@@ -104,6 +104,23 @@ fn a_cancelled_call_is_not_answered_and_makes_way_for_the_next() {
 }
 
 #[test]
+fn a_client_that_goes_away_takes_its_work_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut client = Client::start(folder.path(), Era::Handshake);
+    let arguments = json!({"prompt": PROMPT, "count": 200, "keep": 200});
+    client.ask(
+        "tools/call",
+        json!({"name": "rank_seeds", "arguments": arguments}),
+    );
+    std::thread::sleep(Duration::from_millis(500));
+    client.hang_up();
+    let status = client
+        .wait(Duration::from_secs(12))
+        .expect("it works on for nobody");
+    assert!(status.success(), "{status}");
+}
+
+#[test]
 fn an_impatient_call_says_to_call_again_and_the_next_goes_on_where_it_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let mut client = Client::silent(folder.path(), Era::Handshake, &["--call-seconds", "1"]);
