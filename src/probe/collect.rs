@@ -1,0 +1,164 @@
+//! Runs trajectories to learn from: taps them, finishes them, scores them, and keeps what was seen. A
+//! prompt at a time goes to disk, whole or not at all, so that a kill loses the prompt in work and
+//! running again goes on after it.
+
+use std::path::Path;
+
+use super::features::{Seen, Text};
+use super::prompts::Source;
+use super::random::Random;
+use super::run::{run, words_wrong};
+use super::shard::{Group, Manifest, Outcome, shard_path};
+use crate::backbones::{Backbone, TapRequest};
+use crate::candidate::{Seed, Settings};
+use crate::scorers::Scorer;
+use crate::{Error, Result};
+
+/// What to collect.
+pub struct Order<'a> {
+    pub backbone: &'a dyn Backbone,
+    pub scorer: &'a dyn Scorer,
+    pub settings: &'a Settings,
+    pub at_steps: &'a [usize],
+    /// Seeds of each prompt.
+    pub seeds: usize,
+    /// What the seeds are drawn from.
+    pub seed: u64,
+    pub source: &'a Source,
+}
+
+/// How far a collection has come; a trajectory counts 1 for each of its steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CollectProgress {
+    /// Found on disk already.
+    Skipped { prompts: usize },
+    Stepped { trajectories: usize },
+}
+
+/// How many prompts and trajectories a folder holds after a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub prompts: usize,
+    pub trajectories: usize,
+    /// Prompts that were there before.
+    pub before: usize,
+}
+
+/// Text keys that are kept: up to the last word's and the one after it, which often sums the prompt up.
+fn keys_of(words: &[crate::backbones::Word]) -> usize {
+    1 + words.iter().map(|w| w.tokens.end).max().unwrap_or(1)
+}
+
+impl Order<'_> {
+    fn tap(&self) -> TapRequest {
+        TapRequest {
+            blocks: self.backbone.facts().default_tap.clone(),
+            middle: true,
+        }
+    }
+
+    fn manifest(&self) -> Manifest {
+        let facts = self.backbone.facts();
+        let settings = self.settings;
+        Manifest {
+            model_name: settings.model.clone(),
+            model_fingerprint: facts.fingerprint.clone(),
+            metric: self.scorer.metric().into(),
+            good: self.scorer.good(),
+            steps: settings.steps,
+            at_steps: self.at_steps.to_vec(),
+            sampler: facts.sampler.clone(),
+            guidance: settings.guidance,
+            width: settings.width,
+            height: settings.height,
+            tap: facts.default_tap.clone(),
+            middle: true,
+            seeds: self.seeds,
+            prompts: format!("{}; seeds drawn from {}", self.source.name, self.seed),
+        }
+    }
+
+    /// The seeds of the prompt with this index: its own, so that many prompts see many noises.
+    pub fn seeds_of(&self, index: usize) -> Vec<Seed> {
+        let mut random = Random::nth(self.seed, index as u64);
+        let mut seeds: Vec<Seed> = Vec::with_capacity(self.seeds);
+        while seeds.len() < self.seeds {
+            let seed = Seed(random.bits());
+            if !seeds.contains(&seed) {
+                seeds.push(seed);
+            }
+        }
+        seeds
+    }
+
+    /// Collects into `folder` what is not there yet.
+    pub fn collect(
+        &self,
+        folder: &Path,
+        progress: &dyn Fn(CollectProgress),
+    ) -> Result<Kept> {
+        if let Some(step) = self
+            .at_steps
+            .iter()
+            .find(|s| !(1..=self.settings.steps).contains(*s))
+        {
+            return Err(Error::invalid(
+                "at",
+                format!("step {step} of {}", self.settings.steps),
+                "Observe after a step from 1 to the last one",
+            ));
+        }
+        self.manifest().claim(folder)?;
+        let tap = self.tap();
+        let mut before = 0;
+        for (index, asked) in self.source.prompts.iter().enumerate() {
+            let path = shard_path(folder, index);
+            if path.exists() {
+                before += 1;
+                progress(CollectProgress::Skipped { prompts: 1 });
+                continue;
+            }
+            let words = self.backbone.words(&asked.prompt)?;
+            let seeds = self.seeds_of(index);
+            let runs = run(
+                self.backbone,
+                &asked.prompt,
+                &seeds,
+                self.settings,
+                (self.at_steps, &tap),
+                &|| {
+                    progress(CollectProgress::Stepped {
+                        trajectories: seeds.len(),
+                    });
+                },
+            )?;
+            let mut text = None;
+            let mut outcomes = Vec::with_capacity(runs.len());
+            for run in runs {
+                let score = self.scorer.score(&asked.prompt, &run.picture)?;
+                let mut seen = Vec::with_capacity(run.observations.len());
+                for observation in &run.observations {
+                    let keys = match &text {
+                        None => text.insert(Text::read(observation, &words, keys_of(&words))?),
+                        Some(text) => text,
+                    }
+                    .keys;
+                    seen.push(Seen::read(observation, &tap.blocks, keys, tap.middle)?);
+                }
+                outcomes.push(Outcome {
+                    seed: run.seed.0,
+                    seen,
+                    score: score.value,
+                    words_wrong: words_wrong(&words, &score),
+                });
+            }
+            let text = text.ok_or_else(|| Error::Internal("nothing was observed".into()))?;
+            Group::write(&path, &asked.prompt, &asked.scene, &text, &outcomes)?;
+        }
+        Ok(Kept {
+            prompts: self.source.prompts.len(),
+            trajectories: self.source.prompts.len() * self.seeds,
+            before,
+        })
+    }
+}

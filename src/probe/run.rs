@@ -1,0 +1,134 @@
+//! Runs all seeds of one prompt to the end, observed on the way.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor};
+use image::RgbImage;
+use rayon::prelude::*;
+
+use crate::backbones::{Backbone, TapRequest, Word};
+use crate::candidate::{Seed, Settings};
+use crate::sampling::{Observation, Trajectory, step_all};
+use crate::scorers::Score;
+use crate::{Error, Result};
+
+/// One seed from noise to picture.
+pub struct Run {
+    pub seed: Seed,
+    /// One for each step asked for, in that order.
+    pub observations: Vec<Observation>,
+    pub picture: RgbImage,
+}
+
+/// Denoises `prompt` from each of `seeds`, and calls `stepped` after every step.
+pub fn run(
+    backbone: &dyn Backbone,
+    prompt: &str,
+    seeds: &[Seed],
+    settings: &Settings,
+    (at_steps, tap): (&[usize], &TapRequest),
+    stepped: &dyn Fn(),
+) -> Result<Vec<Run>> {
+    let negative = settings.negative_prompt.as_deref();
+    let conditioning = Arc::new(backbone.encode(prompt, negative, settings.guidance)?);
+    let mut trajectories = seeds
+        .iter()
+        .map(|seed| Trajectory::start_encoded(backbone, conditioning.clone(), *seed, settings))
+        .collect::<Result<Vec<_>>>()?;
+    let mut observations: Vec<Vec<Observation>> = seeds.iter().map(|_| Vec::new()).collect();
+    for done in 1..=settings.steps {
+        let tap = at_steps.contains(&done).then_some(tap);
+        let mut all: Vec<&mut Trajectory> = trajectories.iter_mut().collect();
+        let seen = step_all(backbone, &mut all, &vec![tap; seeds.len()])?;
+        for (own, seen) in observations.iter_mut().zip(seen) {
+            own.extend(seen);
+        }
+        stepped();
+    }
+    let latents: Vec<Tensor> = trajectories.iter().map(|t| t.latents().clone()).collect();
+    let pictures = latents
+        .par_iter()
+        .map(|latents| picture(backbone, latents))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(seeds
+        .iter()
+        .zip(observations)
+        .zip(pictures)
+        .map(|((seed, observations), picture)| Run {
+            seed: *seed,
+            observations,
+            picture,
+        })
+        .collect())
+}
+
+/// Latents (1, channels, height, width) as a picture.
+pub fn picture(backbone: &dyn Backbone, latents: &Tensor) -> Result<RgbImage> {
+    let image = backbone.decode(latents)?.squeeze(0)?.to_dtype(DType::F32)?;
+    let (_, height, width) = image.dims3()?;
+    let values = image.permute((1, 2, 0))?.flatten_all()?.to_vec1::<f32>()?;
+    let bytes = values
+        .into_iter()
+        .map(|v| (v * 255.0).round().clamp(0.0, 255.0) as u8)
+        .collect();
+    RgbImage::from_raw(width as u32, height as u32, bytes)
+        .ok_or_else(|| Error::Internal(format!("{width}×{height} pixels that are no picture")))
+}
+
+/// For each word, whether the narrowest piece of the prompt that it belongs to came out wrong: an
+/// object's words are judged by the object rather than by a relation that mentions it.
+pub fn words_wrong(words: &[Word], score: &Score) -> Vec<Option<bool>> {
+    words
+        .iter()
+        .map(|word| {
+            score
+                .verdicts
+                .iter()
+                .filter(|v| {
+                    v.words
+                        .iter()
+                        .any(|w| w.start < word.span.end && word.span.start < w.end)
+                })
+                .min_by_key(|v| v.words.iter().map(|w| w.len()).sum::<usize>())
+                .map(|v| !v.ok)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scorers::Verdict;
+
+    #[test]
+    fn a_word_is_judged_by_its_object_before_its_relation() {
+        let prompt = "red circle above blue square";
+        let word = |text: &str| {
+            let start = prompt.find(text).unwrap();
+            Word {
+                text: text.into(),
+                span: start..start + text.len(),
+                tokens: 1..2,
+            }
+        };
+        let verdict = |ok: bool, words: Vec<std::ops::Range<usize>>| Verdict {
+            what: "something".into(),
+            words,
+            ok,
+            credit: f64::from(u8::from(ok)),
+        };
+        let score = Score {
+            value: 0.5,
+            verdicts: vec![
+                verdict(false, vec![0..28]),
+                verdict(true, vec![0..3, 4..10]),
+                verdict(false, vec![17..28]),
+            ],
+        };
+        let words: Vec<Word> = ["red", "circle", "above", "square"].map(word).into();
+        assert_eq!(
+            words_wrong(&words, &score),
+            [Some(false), Some(false), Some(true), Some(true)]
+        );
+    }
+}
