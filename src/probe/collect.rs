@@ -31,8 +31,12 @@ pub struct Order<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CollectProgress {
     /// Found on disk already.
-    Skipped { prompts: usize },
-    Stepped { trajectories: usize },
+    Skipped {
+        prompts: usize,
+    },
+    Stepped {
+        trajectories: usize,
+    },
 }
 
 /// How many prompts and trajectories a folder holds after a run.
@@ -92,11 +96,7 @@ impl Order<'_> {
     }
 
     /// Collects into `folder` what is not there yet.
-    pub fn collect(
-        &self,
-        folder: &Path,
-        progress: &dyn Fn(CollectProgress),
-    ) -> Result<Kept> {
+    pub fn collect(&self, folder: &Path, progress: &dyn Fn(CollectProgress)) -> Result<Kept> {
         if let Some(step) = self
             .at_steps
             .iter()

@@ -65,18 +65,34 @@ pub struct Task<'a> {
 #[derive(Clone, Debug)]
 pub struct Fitted {
     pub weights: BTreeMap<String, Tensor>,
-    /// Of the epoch that was kept: the mean over steps of pooled and of within-prompt Spearman.
-    pub pooled: f64,
-    pub within: f64,
+    /// Of the epoch that was kept.
+    pub validation: Validation,
     pub epochs: usize,
+}
+
+/// Figures on the validation scenes, each a mean over the steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Validation {
+    /// Spearman's correlation over all candidates.
+    pub pooled: f64,
+    /// The mean of Spearman's correlation within a prompt.
+    pub within: f64,
+    /// The area under the curve of the words' risks; 0.5 for a design that has none.
+    pub words: f64,
+}
+
+impl Validation {
+    /// What training stops at the best of.
+    fn worth(&self) -> f64 {
+        self.pooled + self.within + self.words
+    }
 }
 
 /// How far a fit has come.
 pub struct FitProgress {
     pub epoch: usize,
     pub loss: f64,
-    pub pooled: f64,
-    pub within: f64,
+    pub validation: Validation,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -86,10 +102,8 @@ struct Checkpoint {
     layout: Layout,
     epoch: usize,
     updates: i32,
-    best: f64,
     best_epoch: usize,
-    pooled: f64,
-    within: f64,
+    best: Validation,
 }
 
 /// One prompt at one step.
@@ -124,10 +138,8 @@ impl Task<'_> {
             layout: self.layout.clone(),
             epoch: 0,
             updates: 0,
-            best: f64::NEG_INFINITY,
             best_epoch: 0,
-            pooled: 0.0,
-            within: 0.0,
+            best: Validation::default(),
         };
         if let Some((kept, tensors)) = self.resume(options)? {
             for (name, var) in &vars {
@@ -162,20 +174,18 @@ impl Task<'_> {
                 losses += f64::from(loss.to_scalar::<f32>()?);
                 optimizer.step(&vars, &loss.backward()?, rate)?;
             }
-            let (pooled, within) = self.validate(optimizer.average())?;
+            let validation = self.validate(optimizer.average())?;
             state.epoch += 1;
-            if pooled + within > state.best {
-                state.best = pooled + within;
+            if state.best_epoch == 0 || validation.worth() > state.best.worth() {
+                state.best = validation;
                 state.best_epoch = state.epoch;
-                (state.pooled, state.within) = (pooled, within);
                 best = optimizer.average().clone();
             }
             state.updates = optimizer.steps();
             report(FitProgress {
                 epoch: state.epoch,
                 loss: losses / batches as f64,
-                pooled,
-                within,
+                validation,
             });
             if let Some(path) = &self.checkpoint {
                 let mut tensors: BTreeMap<String, Tensor> = optimizer.state().into_iter().collect();
@@ -191,8 +201,7 @@ impl Task<'_> {
         }
         Ok(Fitted {
             weights: best,
-            pooled: state.pooled,
-            within: state.within,
+            validation: state.best,
             epochs: state.best_epoch,
         })
     }
@@ -237,34 +246,47 @@ impl Task<'_> {
         Ok((rows, targets))
     }
 
-    /// Pooled and within-prompt Spearman on the validation scenes, each a mean over the steps.
-    fn validate(&self, weights: &BTreeMap<String, Tensor>) -> Result<(f64, f64)> {
-        let net = Net::new(
-            self.design,
-            self.layout,
-            &mut Weights::read(weights.clone()),
-        )?;
-        let (mut pooled, mut within) = (0.0, 0.0);
+    fn validate(&self, weights: &BTreeMap<String, Tensor>) -> Result<Validation> {
+        let mut weights = Weights::read(weights.clone());
+        let net = Net::new(self.design, self.layout, &mut weights)?;
+        let mut sum = Validation::default();
         for step in 0..self.at_steps {
             let (mut predicted, mut measured) = (Vec::new(), Vec::new());
+            let (mut risks, mut wrong) = (Vec::new(), Vec::new());
             let items: Vec<Item> = (0..self.validation.len()).map(|g| (g, step)).collect();
             for chunk in items.chunks(16) {
-                let (rows, _) = self.batch(&self.validation, chunk)?;
+                let (rows, targets) = self.batch(&self.validation, chunk)?;
                 let inputs = Inputs::stack(&rows, self.layout, self.steps)?;
-                let quality = net.forward(&inputs)?.quality.to_vec1::<f32>()?;
+                let outputs = net.forward(&inputs)?;
+                let quality = outputs.quality.to_vec1::<f32>()?;
                 let mut quality = quality.into_iter().map(f64::from);
                 for &(group, _) in chunk {
                     let scores = &self.validation[group].scores;
                     predicted.push(quality.by_ref().take(scores.len()).collect::<Vec<_>>());
                     measured.push(scores.clone());
                 }
+                if let Some(words) = outputs.words {
+                    for (said, verdicts) in words.to_vec2::<f32>()?.iter().zip(&targets.words) {
+                        for (risk, verdict) in said.iter().zip(verdicts) {
+                            if let Some(verdict) = verdict {
+                                risks.push(f64::from(*risk));
+                                wrong.push(*verdict);
+                            }
+                        }
+                    }
+                }
             }
-            pooled += stats::spearman(&predicted.concat(), &measured.concat());
+            sum.pooled += stats::spearman(&predicted.concat(), &measured.concat());
+            sum.words += stats::auc(&risks, &wrong);
             let pairs: Vec<_> = predicted.into_iter().zip(measured).collect();
-            within += stats::within(&pairs);
+            sum.within += stats::within(&pairs);
         }
         let steps = self.at_steps.max(1) as f64;
-        Ok((pooled / steps, within / steps))
+        Ok(Validation {
+            pooled: sum.pooled / steps,
+            within: sum.within / steps,
+            words: sum.words / steps,
+        })
     }
 }
 

@@ -8,13 +8,17 @@
 //! ```
 
 pub mod calibration;
+pub mod collect;
+pub mod eval;
 pub mod features;
 mod file;
 pub mod fit;
 mod loss;
 pub mod net;
 mod optim;
+pub mod prompts;
 pub mod random;
+mod run;
 pub mod shard;
 pub mod split;
 pub mod stats;

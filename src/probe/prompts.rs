@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(scenes, ["a cat", "dog"]);
         std::fs::write(file.path(), "{\"prompt\": 3}").unwrap();
         let error = Source::file(file.path()).unwrap_err().to_string();
-        assert!(error.contains("{\"prompt\": 3}"), "{error}");
+        assert!(error.contains("invalid type: integer `3`"), "{error}");
     }
 
     #[test]

@@ -102,8 +102,9 @@ pub fn train(
         let own = jobs.iter().zip(&fitted).filter(|(job, _)| job.0 == design);
         let all: Vec<&Fitted> = own.map(|(_, fitted)| fitted).collect();
         json!({
-            "pooled_srcc": all.iter().map(|f| round(f.pooled)).collect::<Vec<_>>(),
-            "within_srcc": all.iter().map(|f| round(f.within)).collect::<Vec<_>>(),
+            "pooled_srcc": all.iter().map(|f| round(f.validation.pooled)).collect::<Vec<_>>(),
+            "within_srcc": all.iter().map(|f| round(f.validation.within)).collect::<Vec<_>>(),
+            "words_auc": all.iter().map(|f| round(f.validation.words)).collect::<Vec<_>>(),
             "epochs": all.iter().map(|f| f.epochs).collect::<Vec<_>>(),
         })
     };

@@ -1,9 +1,58 @@
+//! `foreseed probe`: collect trajectories, train a probe on them, evaluate it.
+
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
+
 use super::Globals;
+use crate::scorers::Scorer;
 use crate::{Error, Result};
 
-#[derive(Debug, clap::Args)]
-pub struct Args {}
+mod collect;
+mod eval;
+mod train;
 
-pub fn run(_args: Args, _globals: &Globals) -> Result<()> {
-    Err(Error::Internal("probe is not built".into()))
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run trajectories to the end, and keep what was seen of them and how they came out.
+    ///
+    /// A prompt at a time is written whole; run the same command again to go on after a kill.
+    Collect(collect::Args),
+    /// Fit a probe, its baselines and its calibration on what was collected.
+    Train(train::Args),
+    /// Measure a probe on fresh held-out prompts, next to its baselines.
+    Eval(eval::Args),
+}
+
+pub fn run(args: Args, globals: &Globals) -> Result<()> {
+    match args.command {
+        Command::Collect(args) => collect::run(args, globals),
+        Command::Train(args) => train::run(args, globals),
+        Command::Eval(args) => eval::run(args, globals),
+    }
+}
+
+/// A bar on stderr for a person, with the time that is left; hidden where nobody watches.
+fn bar(length: usize, unit: &str) -> ProgressBar {
+    let bar = ProgressBar::new(length as u64);
+    let template =
+        format!("{{wide_bar}} {{pos}}/{{len}} {unit}, {{elapsed}} gone, {{eta}} left {{msg}}");
+    if let Ok(style) = ProgressStyle::with_template(&template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// The scorer of a metric; the error lists what there is.
+fn scorer(metric: &str) -> Result<Box<dyn Scorer>> {
+    Err(Error::invalid(
+        "metric",
+        format!("{metric:?} has no scorer"),
+        "There is composition, for prompts of the embedded model's world",
+    ))
 }

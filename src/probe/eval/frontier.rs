@@ -121,7 +121,9 @@ fn expected_best(scores: &[f64], k: usize) -> f64 {
     let n = sorted.len();
     // The chance that the i-th smallest is the best of k: C(i, k−1) / C(n, k).
     let choose = |n: usize, k: usize| -> f64 {
-        (0..k).map(|j| (n as f64 - j as f64) / (j as f64 + 1.0)).product()
+        (0..k)
+            .map(|j| (n as f64 - j as f64) / (j as f64 + 1.0))
+            .product()
     };
     sorted
         .iter()

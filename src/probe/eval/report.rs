@@ -12,7 +12,8 @@ fn figure(value: f64, [low, high]: [f64; 2]) -> String {
 
 fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN).set_header(head);
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(head.to_vec());
     for row in rows {
         table.add_row(row);
     }

@@ -219,7 +219,8 @@ fn shuffle_seeds(all: &mut Candidates) {
         return;
     };
     for group in steps.iter_mut().flatten() {
-        group.rotate_left(1.min(group.len()));
+        let by = 1.min(group.len());
+        group.rotate_left(by);
     }
     all.predicted.insert("probe-shuffled".into(), steps);
 }

@@ -33,7 +33,10 @@ fn pooled(groups: &Groups, drawn: &[usize]) -> Vec<f64> {
 }
 
 fn pairs(x: &Groups, y: &Groups, drawn: &[usize]) -> Vec<(Vec<f64>, Vec<f64>)> {
-    drawn.iter().map(|&i| (x[i].clone(), y[i].clone())).collect()
+    drawn
+        .iter()
+        .map(|&i| (x[i].clone(), y[i].clone()))
+        .collect()
 }
 
 fn is_good(scores: &[f64], good: f64) -> Vec<bool> {
@@ -59,8 +62,7 @@ pub fn table(all: &Candidates) -> Vec<Row> {
             let (srcc, srcc_ci) = figure(&|d| spearman(&pooled(x, d), &pooled(y, d)));
             let (ktc, ktc_ci) = figure(&|d| kendall(&pooled(x, d), &pooled(y, d)));
             let (pcc, pcc_ci) = figure(&|d| pearson(&pooled(x, d), &pooled(y, d)));
-            let (auc, auc_ci) =
-                figure(&|d| auc(&pooled(x, d), &is_good(&pooled(y, d), all.good)));
+            let (auc, auc_ci) = figure(&|d| auc(&pooled(x, d), &is_good(&pooled(y, d), all.good)));
             let (within, within_ci) = figure(&|d| within(&pairs(x, y, d)));
             rows.push(Row {
                 predictor: predictor.into(),

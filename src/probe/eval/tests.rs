@@ -96,14 +96,21 @@ fn calibration_words_and_the_frontier_are_measured() {
     assert!(quality("one random render").1 < probed && probed < oracle);
     // Seeds told apart this well at this price are worth more than rendering 2.4 of them.
     let all = &e.against_best_of_k;
-    let against = all.iter().find(|a| a.policy.starts_with("8 probed at step 5, 1"));
+    let against = all
+        .iter()
+        .find(|a| a.policy.starts_with("8 probed at step 5, 1"));
     assert!(against.unwrap().difference_ci[0] > 0.0);
 }
 
 #[test]
 fn the_json_has_the_contracts_fields_and_no_others() {
     let json = serde_json::to_value(evaluate(&candidates(5))).unwrap();
-    let fields: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
+    let fields: Vec<&str> = json
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
     let mut expected = vec![
         "model",
         "metric",
@@ -121,7 +128,10 @@ fn the_json_has_the_contracts_fields_and_no_others() {
     let mut fields = fields;
     fields.sort_unstable();
     assert_eq!(fields, expected);
-    assert_eq!(json["table"][0]["srcc_ci"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        json["table"][0]["srcc_ci"].as_array().map(Vec::len),
+        Some(2)
+    );
 }
 
 #[test]

@@ -1,0 +1,115 @@
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::super::{Globals, output};
+use super::bar;
+use crate::candidate::Settings;
+use crate::probe::collect::{CollectProgress, Order};
+use crate::probe::prompts::Source;
+use crate::world::Split;
+use crate::{Error, Result};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A file of prompts: one a line, or one {"prompt": …, "scene": …} a line.
+    #[arg(long, value_name = "FILE", conflicts_with = "scenes")]
+    prompts: Option<PathBuf>,
+
+    /// Prompts to draw from the embedded model's world.
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    scenes: usize,
+
+    /// Seeds of each prompt.
+    #[arg(long, value_name = "K", default_value_t = 8)]
+    seeds: usize,
+
+    /// What prompts and seeds are drawn from; another number is other data.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    draw: u64,
+
+    /// Steps of a full render. Default: the model's own.
+    #[arg(long)]
+    steps: Option<usize>,
+
+    /// Steps done at which to look.
+    #[arg(long, value_delimiter = ',', default_value = "1,5,10,15")]
+    at: Vec<usize>,
+
+    /// Default: the model's own.
+    #[arg(long)]
+    guidance: Option<f64>,
+
+    /// Default: the model's own.
+    #[arg(long)]
+    width: Option<usize>,
+
+    /// Default: the model's own.
+    #[arg(long)]
+    height: Option<usize>,
+
+    /// What to predict.
+    #[arg(long, default_value = "composition")]
+    metric: String,
+}
+
+pub fn run(args: Args, globals: &Globals) -> Result<()> {
+    let folder = globals.out.clone().ok_or_else(|| {
+        Error::invalid(
+            "out",
+            "no folder to collect into",
+            "Name one: --out DIR; to go on with one, name it again",
+        )
+    })?;
+    let scorer = super::scorer(&args.metric)?;
+    let models = globals.models()?;
+    let name = models.default_name().to_string();
+    let backbone = models.load(&name)?;
+    let facts = backbone.facts();
+    let settings = Settings {
+        model: name,
+        negative_prompt: None,
+        steps: args.steps.unwrap_or(facts.default_steps),
+        guidance: args.guidance.unwrap_or(facts.default_guidance),
+        width: args.width.unwrap_or(facts.default_width),
+        height: args.height.unwrap_or(facts.default_height),
+    };
+    let source = match &args.prompts {
+        Some(path) => Source::file(path)?,
+        None => Source::world(Split::Train, args.scenes, args.draw),
+    };
+    let order = Order {
+        backbone: backbone.as_ref(),
+        scorer: scorer.as_ref(),
+        settings: &settings,
+        at_steps: &args.at,
+        seeds: args.seeds.max(1),
+        seed: args.draw,
+        source: &source,
+    };
+    let a_prompt = args.seeds.max(1) * settings.steps;
+    let bar = bar(source.prompts.len() * a_prompt, "steps");
+    let kept = order.collect(&folder, &|progress| match progress {
+        // What was there before is not this run's pace.
+        CollectProgress::Skipped { prompts } => {
+            bar.set_length(bar.length().unwrap_or(0) - (prompts * a_prompt) as u64);
+        }
+        CollectProgress::Stepped { trajectories } => bar.inc(trajectories as u64),
+    })?;
+    bar.finish_and_clear();
+    if globals.json {
+        return output::print_json(&json!({
+            "folder": folder,
+            "prompts": kept.prompts,
+            "trajectories": kept.trajectories,
+            "before": kept.before,
+        }));
+    }
+    output::print(&format!(
+        "{} trajectories of {} prompts in {} ({} prompts were there before)",
+        kept.trajectories,
+        kept.prompts,
+        folder.display(),
+        kept.before
+    ))
+}

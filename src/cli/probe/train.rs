@@ -1,0 +1,116 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use super::super::{Globals, output};
+use super::bar;
+use crate::probe::fit::FitOptions;
+use crate::probe::shard::Collected;
+use crate::probe::train::{TrainOptions, train};
+use crate::{Error, Result};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folders that `probe collect` filled, all of one model and one set of settings.
+    #[arg(long, value_name = "DIR", required = true, num_args = 1..)]
+    data: Vec<PathBuf>,
+
+    /// Networks of each design, each from a seed of its own; their answers are averaged.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    networks: usize,
+
+    /// The first network's seed.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+
+    /// Passes over the data at most.
+    #[arg(long, value_name = "N", default_value_t = FitOptions::default().epochs)]
+    epochs: usize,
+
+    /// Passes without a better validation before a fit stops.
+    #[arg(long, value_name = "N", default_value_t = FitOptions::default().patience)]
+    patience: usize,
+
+    /// Learning rate.
+    #[arg(long, default_value_t = FitOptions::default().rate)]
+    rate: f64,
+
+    /// Prompts in a batch.
+    #[arg(long, value_name = "N", default_value_t = FitOptions::default().batch)]
+    batch: usize,
+
+    /// Keep checkpoints here, and go on from those that are there.
+    #[arg(long, value_name = "DIR")]
+    checkpoints: Option<PathBuf>,
+}
+
+pub fn run(args: Args, globals: &Globals) -> Result<()> {
+    let collected = Collected::read(&args.data)?;
+    let manifest = &collected.manifest;
+    let out = match &globals.out {
+        Some(path) => path.clone(),
+        None => globals.data_folder()?.join("probes").join(format!(
+            "{}-{}.safetensors",
+            slug(&manifest.model_name),
+            manifest.metric
+        )),
+    };
+    if out.is_dir() {
+        return Err(Error::invalid(
+            "out",
+            format!("{} is a folder", out.display()),
+            "Name the probe file to write",
+        ));
+    }
+    let options = TrainOptions {
+        networks: args.networks,
+        fit: FitOptions {
+            seed: args.seed,
+            epochs: args.epochs,
+            patience: args.patience,
+            rate: args.rate,
+            batch: args.batch,
+            ..FitOptions::default()
+        },
+        // What every scorer here promises.
+        range: Some([0.0, 1.0]),
+        checkpoints: args.checkpoints,
+    };
+    let bar = bar(3 * args.networks.max(1) * args.epochs, "epochs");
+    let latest = Mutex::new(BTreeMap::new());
+    let probe = train(&collected, &options, &out, &|design, seed, progress| {
+        let line = format!(
+            "{} {seed}: epoch {}, loss {:.3}, validation SRCC {:.3}, within {:.3}, words {:.3}",
+            design.name(),
+            progress.epoch,
+            progress.loss,
+            progress.validation.pooled,
+            progress.validation.within,
+            progress.validation.words
+        );
+        tracing::info!("{line}");
+        // A fit that stopped early counts its missing epochs once another one reports.
+        if let Ok(mut latest) = latest.lock() {
+            latest.insert((design, seed), progress.epoch as u64);
+            bar.set_position(latest.values().sum());
+        }
+        bar.set_message(line);
+    })?;
+    bar.finish_and_clear();
+    if globals.json {
+        return output::print_json(probe.card());
+    }
+    let measured = serde_json::to_string_pretty(&probe.card().measured)
+        .map_err(|e| Error::Internal(e.to_string()))?;
+    output::print(&format!("{}\n{measured}", out.display()))
+}
+
+/// A model's name as part of a file's.
+fn slug(name: &str) -> String {
+    name.chars()
+        .map(|c| match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '_' | '-' => c,
+            _ => '-',
+        })
+        .collect()
+}
