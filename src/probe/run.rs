@@ -120,9 +120,9 @@ mod tests {
         let score = Score {
             value: 0.5,
             verdicts: vec![
-                verdict(false, vec![0..28]),
+                verdict(false, vec![0..10, 11..28]),
                 verdict(true, vec![0..3, 4..10]),
-                verdict(false, vec![17..28]),
+                verdict(false, vec![17..21, 22..28]),
             ],
         };
         let words: Vec<Word> = ["red", "circle", "above", "square"].map(word).into();

@@ -67,10 +67,18 @@ pub struct Extras {
     /// The probe against each other predictor at each step: paired difference of pooled SRCC and of
     /// within-prompt Spearman, with 95 % intervals.
     pub differences: Vec<Difference>,
-    /// Each training seed by itself: (predictor, step, pooled SRCC and within of each).
-    pub by_seed: Vec<(String, usize, Vec<(f64, f64)>)>,
+    pub by_seed: Vec<BySeed>,
     /// AUC of the unlearned spread of attention on the same words.
     pub words_by_spread: Vec<Words>,
+}
+
+/// Each training seed by itself.
+#[derive(Clone, Debug)]
+pub struct BySeed {
+    pub predictor: String,
+    pub step: usize,
+    /// Pooled SRCC and within-prompt Spearman of each.
+    pub figures: Vec<(f64, f64)>,
 }
 
 /// The probe less another predictor, on the same candidates.

@@ -79,14 +79,18 @@ pub fn text(e: &Evaluation) -> String {
     let rows = x
         .by_seed
         .iter()
-        .map(|(design, step, figures)| {
+        .map(|seeds| {
             let list = |part: fn(&(f64, f64)) -> f64| {
-                let all: Vec<String> = figures.iter().map(|f| format!("{:.3}", part(f))).collect();
+                let all: Vec<String> = seeds
+                    .figures
+                    .iter()
+                    .map(|f| format!("{:.3}", part(f)))
+                    .collect();
                 all.join(" ")
             };
             vec![
-                design.clone(),
-                step.to_string(),
+                seeds.predictor.clone(),
+                seeds.step.to_string(),
                 list(|f| f.0),
                 list(|f| f.1),
             ]

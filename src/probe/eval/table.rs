@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::super::stats::{auc, bootstrap, calibration_error, kendall, pearson, spearman, within};
 use super::sample::{Candidates, PREDICTORS};
-use super::{BINS, BOOTSTRAP_SEED, Calibration, Difference, RESAMPLES, Words};
+use super::{BINS, BOOTSTRAP_SEED, BySeed, Calibration, Difference, RESAMPLES, Words};
 
 /// One predictor at one step, each figure with its 95 % interval over prompts.
 #[derive(Clone, Debug, Serialize)]
@@ -152,19 +152,24 @@ pub fn differences(all: &Candidates) -> Vec<Difference> {
 }
 
 /// Pooled SRCC and within-prompt Spearman of each training seed by itself.
-pub fn by_seed(all: &Candidates) -> Vec<(String, usize, Vec<(f64, f64)>)> {
+pub fn by_seed(all: &Candidates) -> Vec<BySeed> {
     let y = &all.scores;
     let everything: Vec<usize> = (0..y.len()).collect();
-    let mut rows: Vec<(String, usize, Vec<(f64, f64)>)> = Vec::new();
+    let mut rows: Vec<BySeed> = Vec::new();
     for ((design, _), steps) in &all.by_network {
         for (x, &step) in steps.iter().zip(&all.at_steps) {
             let figures = (
                 spearman(&x.concat(), &y.concat()),
                 within(&pairs(x, y, &everything)),
             );
-            match rows.iter_mut().find(|r| r.0 == *design && r.1 == step) {
-                Some(row) => row.2.push(figures),
-                None => rows.push((design.clone(), step, vec![figures])),
+            let mut own = rows.iter_mut();
+            match own.find(|r| r.predictor == *design && r.step == step) {
+                Some(row) => row.figures.push(figures),
+                None => rows.push(BySeed {
+                    predictor: design.clone(),
+                    step,
+                    figures: vec![figures],
+                }),
             }
         }
     }
