@@ -61,8 +61,8 @@ pub(super) struct Call<'a> {
     pub evaluations: u64,
     /// Patience ended before the work did.
     pub out_of_time: bool,
-    /// The predicted finished latents of each candidate as last observed, where they are wanted.
-    pub x0: Option<HashMap<Handle, Tensor>>,
+    /// The predicted finished latents of each candidate at each step observed, where they are wanted.
+    pub x0: Option<HashMap<(Handle, usize), Tensor>>,
     done: u64,
     of: u64,
 }
@@ -196,7 +196,7 @@ impl<'a> Call<'a> {
     ) -> Result<()> {
         if let Some(x0) = &mut self.x0 {
             for (index, observation) in &batch {
-                x0.insert(named[*index].0.clone(), observation.x0.clone());
+                x0.insert((named[*index].0.clone(), at_step), observation.x0.clone());
             }
         }
         let indices: Vec<usize> = batch.iter().map(|(index, _)| *index).collect();
@@ -308,7 +308,7 @@ impl<'a> Call<'a> {
         if let Some(x0) = &mut self.x0 {
             for event in events {
                 if let Event::Observed { index, observation } = event {
-                    x0.insert(handles[index].clone(), observation.x0.clone());
+                    x0.insert((handles[index].clone(), at_step), observation.x0.clone());
                 }
             }
         }

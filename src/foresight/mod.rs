@@ -22,6 +22,7 @@ mod refine;
 mod render;
 pub mod replies;
 pub mod requests;
+mod rewordings;
 mod rewrites;
 mod sheet;
 mod uncertainty;

@@ -1,13 +1,15 @@
 //! How `rank_seeds` decides, as pure functions over predictions.
 //!
-//! All seeds start. After each step at which the probe predicts, a seed is **dropped** if its
-//! interval's upper end lies below the lower end of at least `keep` others: at 90 % it is not among
-//! the best. What is left, the **contenders**, goes on to the next step. The race ends when no more
+//! All seeds start. After each step at which the probe predicts, a seed is **dropped** if it lies
+//! below the `keep`-th best by more than their intervals allow: at 90 % it is not among the best.
+//! What two seeds of one prompt have in common (the probe misjudges the prompt) does not tell them
+//! apart, so only the seeds' own share of each interval counts. What is left, the **contenders**, goes on to the next step. The race ends when no more
 //! than `keep` contend (the best are clear), when the last step is reached, or when the budget
 //! cannot bring more than `keep` contenders to the next step. Where the budget takes some but not
 //! all of them, those with the best predictions go on; the others stay in the race with what is
 //! known of them, and are not counted as dropped.
 
+use super::uncertainty::own_share;
 use crate::probe::Prediction;
 
 /// Where a seed stands in the race.
@@ -34,19 +36,25 @@ impl Standing {
 /// Drops every contender that is not among the best `keep`, as sure as the intervals are. Without
 /// intervals nothing is dropped.
 pub fn drop_the_hopeless(field: &mut [Standing], keep: usize) {
-    let mut lows: Vec<f64> = contenders(field)
-        .filter_map(|i| field[i].interval().map(|[low, _]| low))
-        .collect();
-    if keep == 0 || lows.len() <= keep {
+    let mut best: Vec<usize> = contenders(field).collect();
+    if keep == 0 || best.len() <= keep {
         return;
     }
-    lows.sort_by(|a, b| b.total_cmp(a));
-    let bar = lows[keep - 1];
-    for standing in field.iter_mut() {
-        if standing.interval().is_some_and(|[_, high]| high < bar) {
-            standing.dropped = true;
-        }
+    best.sort_by(|&a, &b| field[b].quality().total_cmp(&field[a].quality()));
+    let bar = field[best[keep - 1]].clone();
+    for &i in &best[keep..] {
+        field[i].dropped = is_clearly_below(&field[i], &bar);
     }
+}
+
+/// Whether the 90 % interval of the difference lies below 0.
+fn is_clearly_below(low: &Standing, high: &Standing) -> bool {
+    let (Some([_, top]), Some([bottom, _])) = (low.interval(), high.interval()) else {
+        return false;
+    };
+    let up = (top - low.quality()) * own_share();
+    let down = (high.quality() - bottom) * own_share();
+    high.quality() - low.quality() > up.hypot(down)
 }
 
 /// The contenders that go on to `next_step`, best first: all of them, or as many as `purse` takes
@@ -139,15 +147,22 @@ mod tests {
 
     #[test]
     fn only_seeds_that_are_surely_not_among_the_best_are_dropped() {
-        let mut race = field(&[0.9, 0.5, 0.75, 0.1], 0.1);
+        for (keep, hopeless) in [(1, vec![1, 3]), (2, vec![1, 3]), (3, vec![3]), (4, vec![])] {
+            let mut race = field(&[0.9, 0.5, 0.85, 0.1], 0.1);
+            drop_the_hopeless(&mut race, keep);
+            assert_eq!(
+                dropped(&race),
+                hopeless,
+                "0.85 may still be the best; keep {keep}"
+            );
+        }
+    }
+
+    #[test]
+    fn wide_intervals_drop_nobody() {
+        let mut race = field(&[0.9, 0.5, 0.85, 0.6], 0.5);
         drop_the_hopeless(&mut race, 1);
-        assert_eq!(dropped(&race), [1, 3], "0.75 may still be the best");
-        let mut race = field(&[0.9, 0.5, 0.75, 0.1], 0.1);
-        drop_the_hopeless(&mut race, 2);
-        assert_eq!(dropped(&race), [1, 3]);
-        let mut race = field(&[0.9, 0.5, 0.75, 0.1], 0.1);
-        drop_the_hopeless(&mut race, 3);
-        assert_eq!(dropped(&race), [3]);
+        assert!(dropped(&race).is_empty());
     }
 
     #[test]

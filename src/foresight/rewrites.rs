@@ -4,6 +4,7 @@
 //! other wordings of the very scene that the prompt asks for.
 
 use super::replies::WeakWord;
+use super::rewordings::rewordings;
 
 const TEMPLATES: &str = include_str!("../../prompts/rewrites.txt");
 
@@ -16,7 +17,7 @@ pub fn rewrites(
     at_most: usize,
 ) -> Vec<String> {
     let candidates = if closed_world {
-        of_the_same_scene(prompt, weak_words)
+        rewordings(prompt, weak_words)
     } else {
         from_templates(prompt, weak_words)
     };
@@ -25,15 +26,13 @@ pub fn rewrites(
         if rewrites.len() == at_most {
             break;
         }
-        if candidate != prompt && !rewrites.contains(&candidate) {
+        // Text encoders read capitals as small letters.
+        let new = |other: &str| !candidate.eq_ignore_ascii_case(other);
+        if new(prompt) && rewrites.iter().all(|other| new(other)) {
             rewrites.push(candidate);
         }
     }
     rewrites
-}
-
-fn of_the_same_scene(_prompt: &str, _weak_words: &[WeakWord]) -> Vec<String> {
-    Vec::new()
 }
 
 fn from_templates(prompt: &str, weak_words: &[WeakWord]) -> Vec<String> {

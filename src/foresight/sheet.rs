@@ -9,7 +9,7 @@ use super::call::{Call, blocking};
 use super::rank::Race;
 use crate::Result;
 use crate::backbones::Backbone;
-use crate::candidate::Candidate;
+use crate::candidate::{Candidate, Handle};
 use crate::engine::picture_of;
 use crate::pictures::{self, Tile};
 
@@ -17,17 +17,20 @@ use crate::pictures::{self, Tile};
 const UNSEEN: Rgb<u8> = Rgb([128, 128, 128]);
 
 /// Draws the previews, best first, and writes them whole or not at all. A preview that is not at
-/// hand is made again where the budget takes it.
+/// hand is made again where the budget takes it; one that patience does not reach stays unseen, and
+/// the ranking is no less complete for it.
 pub(super) async fn write(call: &mut Call<'_>, race: &Race, order: &[usize]) -> Result<PathBuf> {
     call.say("drawing the contact sheet");
-    let handles: Vec<_> = race
+    // What was predicted in this call was seen in it; what was read back was not.
+    let keys: Vec<(Handle, usize)> = race
         .candidates
         .iter()
-        .map(|c| race.opened.handle(c))
+        .zip(&race.field)
+        .map(|(candidate, standing)| (race.opened.handle(candidate), standing.at_step))
         .collect();
     let mut missing: Vec<usize> = Vec::new();
     if let Some(x0) = &call.x0 {
-        missing.extend((0..handles.len()).filter(|&i| !x0.contains_key(&handles[i])));
+        missing.extend((0..keys.len()).filter(|&i| !x0.contains_key(&keys[i])));
     }
     for &stop in &race.stops {
         let lost: Vec<Candidate> = missing
@@ -45,19 +48,21 @@ pub(super) async fn write(call: &mut Call<'_>, race: &Race, order: &[usize]) -> 
     let x0 = call.x0.take().unwrap_or_default();
     for (rank, &i) in order.iter().enumerate() {
         let settings = &race.candidates[i].settings;
-        let picture = match x0.get(&handles[i]) {
-            None => RgbImage::from_pixel(settings.width as u32, settings.height as u32, UNSEEN),
+        let seen = match x0.get(&keys[i]).cloned() {
+            None => None,
             Some(x0) => {
-                let (backbone, x0) = (race.opened.backbone.clone(), x0.clone());
-                blocking(move || preview(backbone.as_ref(), &x0)).await?
+                let backbone = race.opened.backbone.clone();
+                call.within(blocking(move || preview(backbone.as_ref(), &x0)))
+                    .await?
             }
         };
+        let unseen = || RgbImage::from_pixel(settings.width as u32, settings.height as u32, UNSEEN);
         let quality = race.field[i]
             .prediction
             .as_ref()
             .map_or(f64::NAN, |p| p.quality);
         tiles.push(Tile {
-            picture,
+            picture: seen.unwrap_or_else(unseen),
             lines: vec![
                 format!("{}. seed {}", rank + 1, race.candidates[i].seed),
                 format!("{quality:.2} at step {}", race.field[i].at_step),
@@ -66,7 +71,7 @@ pub(super) async fn write(call: &mut Call<'_>, race: &Race, order: &[usize]) -> 
         });
     }
     let best = order[0];
-    let name = pictures::picture_name(&race.candidates[best], &handles[best]);
+    let name = pictures::picture_name(&race.candidates[best], &keys[best].0);
     let path = call
         .foresight
         .out
@@ -76,6 +81,7 @@ pub(super) async fn write(call: &mut Call<'_>, race: &Race, order: &[usize]) -> 
         pictures::write_plain_png(&written, &pictures::contact_sheet(&prompt, &tiles))
     })
     .await?;
+    call.out_of_time = false;
     Ok(path)
 }
 
