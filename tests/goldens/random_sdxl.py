@@ -370,7 +370,7 @@ def random_spec(r: random.Random):
     if r.random() < 0.1 and not scheduler["use_karras_sigmas"]:
         scheduler["use_exponential_sigmas"] = True
     if r.random() < 0.1 and scheduler["prediction_type"] == "v_prediction":
-        scheduler["timestep_type"] = "continuous"
+        scheduler.update(timestep_type="continuous", interpolation_type="linear")
     if r.random() < 0.1:
         n = scheduler["num_train_timesteps"]
         scheduler["trained_betas"] = [0.0005 + 0.01 * i / n for i in range(n)]

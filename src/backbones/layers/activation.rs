@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 use serde::Deserialize;
 
+use super::cpu;
 use crate::Result;
 
 /// An element-wise nonlinearity.
@@ -27,6 +28,18 @@ pub enum Activation {
 impl Activation {
     /// Element by element; any shape.
     pub fn forward(self, x: &Tensor) -> Result<Tensor> {
+        if cpu::applies_to(x) {
+            let function = match self {
+                Self::Silu => Some(cpu::elementwise::silu as fn(&[f32], &mut [f32])),
+                Self::Gelu => Some(cpu::elementwise::gelu as fn(&[f32], &mut [f32])),
+                _ => None,
+            };
+            if let Some(function) = function {
+                return cpu::with_values(x, |values| {
+                    cpu::tensor(x.dims(), |out| function(values, out))
+                })?;
+            }
+        }
         Ok(match self {
             Self::Silu => x.silu()?,
             Self::Gelu => x.gelu_erf()?,

@@ -1,18 +1,37 @@
 //! Convolutions and resampling of channels-last feature maps.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 
-use crate::Result;
+use super::cpu;
+use super::cpu::product::{Left, Packed, product};
 use crate::backbones::weights::Scope;
+use crate::{Error, Result};
 
 /// A square convolution with a bias over (rows, height, width, channels).
 #[derive(Clone, Debug)]
 pub struct Conv2d {
-    /// (out, in, k, k)
-    weight: Tensor,
-    bias: Tensor,
+    inputs: usize,
+    outputs: usize,
+    kernel: usize,
     stride: usize,
     padding: usize,
+    weights: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// f32 on the CPU: rows are kernel row, kernel column, input channel.
+    Packed {
+        weight: Arc<Packed>,
+        bias: Arc<[f32]>,
+    },
+    Tensors {
+        /// (out, in, k, k)
+        weight: Tensor,
+        bias: Tensor,
+    },
 }
 
 impl Conv2d {
@@ -24,11 +43,29 @@ impl Conv2d {
         stride: usize,
         padding: usize,
     ) -> Result<Self> {
+        let weight = scope.tensor("weight", &[outputs, inputs, kernel, kernel])?;
+        let bias = scope.tensor("bias", &[outputs])?;
+        let weights = if cpu::applies_to(&weight) {
+            let area = kernel * kernel;
+            let packed = cpu::with_values(&weight, |values| {
+                Packed::new(area * inputs, outputs, |k, n| {
+                    values[(n * inputs + k % inputs) * area + k / inputs]
+                })
+            })?;
+            Kind::Packed {
+                weight: Arc::new(packed),
+                bias: cpu::values(&bias)?.into(),
+            }
+        } else {
+            Kind::Tensors { weight, bias }
+        };
         Ok(Self {
-            weight: scope.tensor("weight", &[outputs, inputs, kernel, kernel])?,
-            bias: scope.tensor("bias", &[outputs])?,
+            inputs,
+            outputs,
+            kernel,
             stride,
             padding,
+            weights,
         })
     }
 
@@ -44,13 +81,86 @@ impl Conv2d {
 
     /// (rows, height, width, in) → (rows, height', width', out)
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = x
-            .permute((0, 3, 1, 2))?
-            .contiguous()?
-            .conv2d(&self.weight, self.padding, self.stride, 1, 1)?
-            .permute((0, 2, 3, 1))?
-            .contiguous()?;
-        Ok(y.broadcast_add(&self.bias)?)
+        self.forward_shifted(x, None)
+    }
+
+    /// [`Conv2d::forward`], plus a number per row and channel: `shift` is (rows, out).
+    pub fn forward_shifted(&self, x: &Tensor, shift: Option<&Tensor>) -> Result<Tensor> {
+        match &self.weights {
+            Kind::Packed { weight, bias } => self.forward_packed(x, shift, weight, bias),
+            Kind::Tensors { weight, bias } => {
+                let y = x
+                    .permute((0, 3, 1, 2))?
+                    .contiguous()?
+                    .conv2d(weight, self.padding, self.stride, 1, 1)?
+                    .permute((0, 2, 3, 1))?
+                    .contiguous()?
+                    .broadcast_add(bias)?;
+                match shift {
+                    Some(shift) => {
+                        let (rows, channels) = shift.dims2()?;
+                        Ok(y.broadcast_add(&shift.reshape((rows, 1, 1, channels))?)?)
+                    }
+                    None => Ok(y),
+                }
+            }
+        }
+    }
+
+    fn forward_packed(
+        &self,
+        x: &Tensor,
+        shift: Option<&Tensor>,
+        weight: &Packed,
+        bias: &[f32],
+    ) -> Result<Tensor> {
+        let (rows, h, w, c) = x.dims4()?;
+        if c != self.inputs
+            || h + 2 * self.padding < self.kernel
+            || w + 2 * self.padding < self.kernel
+        {
+            return Err(Error::Internal(format!(
+                "a convolution of {} channels was given {:?}",
+                self.inputs,
+                x.dims()
+            )));
+        }
+        let (ph, pw) = (h + 2 * self.padding, w + 2 * self.padding);
+        let to_h = (ph - self.kernel) / self.stride + 1;
+        let to_w = (pw - self.kernel) / self.stride + 1;
+        let starts: Vec<usize> = (0..to_h * to_w)
+            .map(|i| (i / to_w * pw + i % to_w) * self.stride * c)
+            .collect();
+        // A kernel's line over neighbouring pixels is one run of values.
+        let segments: Vec<usize> = (0..self.kernel).map(|i| i * pw * c).collect();
+        let shift = shift.map(cpu::values).transpose()?;
+        let mut shifted = bias.to_vec();
+        let mut padded = vec![0f32; ph * pw * c];
+        cpu::with_values(x, |values| {
+            cpu::tensor(&[rows, to_h, to_w, self.outputs], |out| {
+                let size = to_h * to_w * self.outputs;
+                for (row, out) in out.chunks_exact_mut(size).enumerate() {
+                    let image = &values[row * h * w * c..][..h * w * c];
+                    for (i, line) in image.chunks_exact(w * c).enumerate() {
+                        let at = ((i + self.padding) * pw + self.padding) * c;
+                        padded[at..at + w * c].copy_from_slice(line);
+                    }
+                    if let Some(shift) = &shift {
+                        let shift = &shift[row * self.outputs..][..self.outputs];
+                        for ((sum, bias), shift) in shifted.iter_mut().zip(bias).zip(shift) {
+                            *sum = bias + shift;
+                        }
+                    }
+                    let left = Left {
+                        values: &padded,
+                        rows: &starts,
+                        segments: &segments,
+                        run: self.kernel * c,
+                    };
+                    product(&left, weight, Some(&shifted), out, self.outputs);
+                }
+            })
+        })?
     }
 }
 
@@ -95,8 +205,19 @@ impl Upsample {
 
     /// To `size` (height, width), or to twice what it is.
     pub fn forward(&self, x: &Tensor, size: Option<(usize, usize)>) -> Result<Tensor> {
-        let (_, h, w, _) = x.dims4()?;
+        let (rows, h, w, c) = x.dims4()?;
         let (to_h, to_w) = size.unwrap_or((2 * h, 2 * w));
+        if cpu::applies_to(x) {
+            let enlarged = cpu::with_values(x, |values| {
+                cpu::tensor(&[rows, to_h, to_w, c], |out| {
+                    let images = values.chunks_exact(h * w * c);
+                    for (image, out) in images.zip(out.chunks_exact_mut(to_h * to_w * c)) {
+                        cpu::elementwise::nearest(image, (h, w, c), (to_h, to_w), out);
+                    }
+                })
+            })??;
+            return self.conv.forward(&enlarged);
+        }
         self.conv.forward(&nearest(&nearest(x, 1, to_h)?, 2, to_w)?)
     }
 }

@@ -1,41 +1,71 @@
 //! A linear layer, over the last dimension.
 
-use candle_core::{D, Tensor};
+use std::sync::Arc;
 
+use candle_core::Tensor;
+
+use super::cpu;
+use super::cpu::product::{Left, Packed, product};
 use crate::Result;
 use crate::backbones::weights::Scope;
 
 /// `x·Wᵀ + b` over the last dimension.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    /// (out, in)
-    weight: Tensor,
-    bias: Option<Tensor>,
+    inputs: usize,
+    outputs: usize,
+    weights: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// f32 on the CPU.
+    Packed {
+        weight: Arc<Packed>,
+        bias: Option<Arc<[f32]>>,
+    },
+    Tensors {
+        /// (out, in)
+        weight: Tensor,
+        bias: Option<Tensor>,
+    },
 }
 
 impl Linear {
     /// With a bias.
     pub fn load(scope: &Scope<'_>, inputs: usize, outputs: usize) -> Result<Self> {
-        Ok(Self {
-            weight: scope.tensor("weight", &[outputs, inputs])?,
-            bias: Some(scope.tensor("bias", &[outputs])?),
-        })
+        let weight = scope.tensor("weight", &[outputs, inputs])?;
+        Self::new(weight, Some(scope.tensor("bias", &[outputs])?))
     }
 
     pub fn load_no_bias(scope: &Scope<'_>, inputs: usize, outputs: usize) -> Result<Self> {
-        Ok(Self {
-            weight: scope.tensor("weight", &[outputs, inputs])?,
-            bias: None,
-        })
+        Self::new(scope.tensor("weight", &[outputs, inputs])?, None)
     }
 
     /// From a 1×1 convolution's weights, which is the same layer where channels come last.
     pub fn load_conv1x1(scope: &Scope<'_>, inputs: usize, outputs: usize) -> Result<Self> {
+        let weight = scope.tensor("weight", &[outputs, inputs, 1, 1])?;
+        let weight = weight.reshape((outputs, inputs))?;
+        Self::new(weight, Some(scope.tensor("bias", &[outputs])?))
+    }
+
+    fn new(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
+        let (outputs, inputs) = weight.dims2()?;
+        let weights = if cpu::applies_to(&weight) {
+            let packed = cpu::with_values(&weight, |values| {
+                Packed::new(inputs, outputs, |k, n| values[n * inputs + k])
+            })?;
+            Kind::Packed {
+                weight: Arc::new(packed),
+                bias: bias.as_ref().map(cpu::values).transpose()?.map(Arc::from),
+            }
+        } else {
+            Kind::Tensors { weight, bias }
+        };
         Ok(Self {
-            weight: scope
-                .tensor("weight", &[outputs, inputs, 1, 1])?
-                .reshape((outputs, inputs))?,
-            bias: Some(scope.tensor("bias", &[outputs])?),
+            inputs,
+            outputs,
+            weights,
         })
     }
 
@@ -49,16 +79,30 @@ impl Linear {
 
     /// (…, in) → (…, out)
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (outputs, inputs) = self.weight.dims2()?;
-        let rows = x.elem_count() / inputs;
-        let y = x.reshape((rows, inputs))?.matmul(&self.weight.t()?)?;
-        let y = match &self.bias {
-            Some(bias) => y.broadcast_add(bias)?,
-            None => y,
-        };
+        let rows = x.elem_count() / self.inputs;
         let mut shape = x.dims().to_vec();
-        shape[x.rank() - 1] = outputs;
-        debug_assert_eq!(x.dim(D::Minus1)?, inputs);
-        Ok(y.reshape(shape)?)
+        shape[x.rank() - 1] = self.outputs;
+        match &self.weights {
+            Kind::Packed { weight, bias } => cpu::with_values(x, |values| {
+                let starts: Vec<usize> = (0..rows).map(|i| i * self.inputs).collect();
+                let left = Left {
+                    values,
+                    rows: &starts,
+                    segments: &[0],
+                    run: self.inputs,
+                };
+                cpu::tensor(&shape, |out| {
+                    product(&left, weight, bias.as_deref(), out, self.outputs);
+                })
+            })?,
+            Kind::Tensors { weight, bias } => {
+                let y = x.reshape((rows, self.inputs))?.matmul(&weight.t()?)?;
+                let y = match bias {
+                    Some(bias) => y.broadcast_add(bias)?,
+                    None => y,
+                };
+                Ok(y.reshape(shape)?)
+            }
+        }
     }
 }

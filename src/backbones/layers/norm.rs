@@ -3,6 +3,8 @@
 use candle_core::{DType, Tensor};
 
 use super::activation::Activation;
+use super::cpu;
+use super::cpu::norm::{group_norm, layer_norm};
 use crate::Result;
 use crate::backbones::weights::Scope;
 
@@ -28,6 +30,9 @@ impl GroupNorm {
     /// (rows, height, width, channels), normalised per row and group.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (rows, h, w, c) = x.dims4()?;
+        if cpu::applies_to(x) {
+            return self.forward_cpu(x, false);
+        }
         let dtype = x.dtype();
         let g = x
             .to_dtype(DType::F32)?
@@ -43,7 +48,27 @@ impl GroupNorm {
 
     /// [`GroupNorm::forward`], then the activation.
     pub fn forward_act(&self, x: &Tensor, act: Activation) -> Result<Tensor> {
+        if act == Activation::Silu && cpu::applies_to(x) {
+            return self.forward_cpu(x, true);
+        }
         act.forward(&self.forward(x)?)
+    }
+
+    fn forward_cpu(&self, x: &Tensor, silu: bool) -> Result<Tensor> {
+        let size = x.elem_count() / x.dim(0)?;
+        let eps = self.eps as f32;
+        cpu::with_values(x, |x_values| {
+            cpu::with_values(&self.weight, |weight| {
+                cpu::with_values(&self.bias, |bias| {
+                    cpu::tensor(x.dims(), |out| {
+                        let rows = x_values.chunks_exact(size).zip(out.chunks_exact_mut(size));
+                        for (x, out) in rows {
+                            group_norm(x, weight, bias, self.groups, eps, silu, out);
+                        }
+                    })
+                })
+            })
+        })???
     }
 }
 
@@ -66,6 +91,16 @@ impl LayerNorm {
 
     /// (…, channels)
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if cpu::applies_to(x) {
+            let eps = self.eps as f32;
+            return cpu::with_values(x, |values| {
+                cpu::with_values(&self.weight, |weight| {
+                    cpu::with_values(&self.bias, |bias| {
+                        cpu::tensor(x.dims(), |out| layer_norm(values, weight, bias, eps, out))
+                    })
+                })
+            })???;
+        }
         Ok(candle_nn::ops::layer_norm(
             &x.contiguous()?,
             &self.weight,

@@ -67,27 +67,26 @@ impl Resnet {
     /// the activation already applied, as it is the same for all blocks.
     pub fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
         let act = self.kind.act;
-        let mut y = self.conv1.forward(&self.norm1.forward_act(x, act)?)?;
+        let y = self.norm1.forward_act(x, act)?;
         let time = match (&self.time, time) {
-            (Some(project), Some(time)) => {
-                let projected = project.forward(time)?;
-                let (rows, channels) = projected.dims2()?;
-                Some(projected.reshape((rows, 1, 1, channels))?)
-            }
+            (Some(project), Some(time)) => Some(project.forward(time)?),
             _ => None,
         };
-        match time {
+        let y = match time {
             Some(time) if self.kind.time_scales => {
-                let parts = time.chunk(2, 3)?;
-                y = self.norm2.forward(&y)?;
-                y = y
+                let (rows, channels) = time.dims2()?;
+                let parts = time.reshape((rows, 1, 1, channels))?.chunk(2, 3)?;
+                let y = self.norm2.forward(&self.conv1.forward(&y)?)?;
+                let y = y
                     .broadcast_mul(&(&parts[0] + 1.0)?)?
                     .broadcast_add(&parts[1])?;
-                y = act.forward(&y)?;
+                act.forward(&y)?
             }
-            Some(time) => y = self.norm2.forward_act(&y.broadcast_add(&time)?, act)?,
-            None => y = self.norm2.forward_act(&y, act)?,
-        }
+            time => {
+                let y = self.conv1.forward_shifted(&y, time.as_ref())?;
+                self.norm2.forward_act(&y, act)?
+            }
+        };
         let y = self.conv2.forward(&y)?;
         let sum = match &self.shortcut {
             Some(shortcut) => (shortcut.forward(x)? + y)?,

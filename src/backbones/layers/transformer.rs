@@ -4,6 +4,7 @@ use candle_core::{D, Tensor};
 
 use super::activation::Activation;
 use super::attention::attend;
+use super::cpu;
 use super::linear::Linear;
 use super::norm::{GroupNorm, LayerNorm};
 use crate::Result;
@@ -172,7 +173,17 @@ impl GatedFeedForward {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let parts = self.project.forward(x)?.chunk(2, D::Minus1)?;
+        let projected = self.project.forward(x)?;
+        if cpu::applies_to(&projected) {
+            let width = projected.dim(D::Minus1)? / 2;
+            let mut shape = projected.dims().to_vec();
+            shape[projected.rank() - 1] = width;
+            let gated = cpu::with_values(&projected, |values| {
+                cpu::tensor(&shape, |out| cpu::elementwise::geglu(values, width, out))
+            })??;
+            return self.out.forward(&gated);
+        }
+        let parts = projected.chunk(2, D::Minus1)?;
         let gate = Activation::Gelu.forward(&parts[1].contiguous()?)?;
         self.out.forward(&(&parts[0] * gate)?)
     }

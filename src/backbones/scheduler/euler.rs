@@ -136,6 +136,14 @@ impl EulerDiscrete {
                 "use_karras_sigmas and use_exponential_sigmas exclude each other".into(),
             ));
         }
+        if config.timestep_type == TimestepKind::Continuous
+            && config.interpolation_type == Interpolation::LogLinear
+        {
+            return Err(bad(
+                "timestep_type = continuous with interpolation_type = log_linear is not supported"
+                    .into(),
+            ));
+        }
         let sigmas = training_sigmas(&config);
         if sigmas.len() < 2 || sigmas.iter().any(|s| !s.is_finite()) {
             return Err(bad(
@@ -234,6 +242,8 @@ impl EulerDiscrete {
                 .rev()
                 .map(|i| (i * (trained / steps)) as f32 + self.config.steps_offset as f32)
                 .collect(),
+            // At some numbers of steps (61, 103, …) the reference's rounding appends one step more,
+            // at time −1; here a run has the steps that it was asked for.
             Spacing::Trailing => {
                 let gap = trained as f64 / steps as f64;
                 (0..steps)

@@ -5,6 +5,7 @@ mod text;
 mod unet;
 
 use candle_core::{DType, Device, Tensor};
+use serde::Deserialize;
 use serde_json::Value;
 
 use self::config::UnetConfig;
@@ -54,6 +55,19 @@ impl PipelineIndex {
         self.0.get(name).and_then(Value::as_bool).unwrap_or(default)
     }
 }
+
+/// `foreseed.json`, which a model may bring along: what it is best run with, where that differs
+/// from diffusers' defaults.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Defaults {
+    steps: Option<usize>,
+    guidance: Option<f64>,
+    width: Option<usize>,
+    height: Option<usize>,
+}
+
+const DEFAULTS: &str = "foreseed.json";
 
 /// An SDXL pipeline, loaded.
 #[derive(Debug)]
@@ -114,6 +128,10 @@ impl Sdxl {
         let (height, width) = unet_config
             .sample_size
             .unwrap_or((DEFAULT_SAMPLE_SIZE, DEFAULT_SAMPLE_SIZE));
+        let defaults: Defaults = match files.has(DEFAULTS) {
+            true => files.json(DEFAULTS)?,
+            false => Defaults::default(),
+        };
         let (tappable, default_tap) = unet.cross_attentions();
         let facts = Facts {
             family: "sdxl",
@@ -121,10 +139,10 @@ impl Sdxl {
             latent_channels: unet_config.channels,
             vae_scale: scale,
             size_multiple: scale.max(PIXEL_MULTIPLE),
-            default_width: width * scale,
-            default_height: height * scale,
-            default_steps: DEFAULT_STEPS,
-            default_guidance: DEFAULT_GUIDANCE,
+            default_width: defaults.width.unwrap_or(width * scale),
+            default_height: defaults.height.unwrap_or(height * scale),
+            default_steps: defaults.steps.unwrap_or(DEFAULT_STEPS),
+            default_guidance: defaults.guidance.unwrap_or(DEFAULT_GUIDANCE),
             sampler: scheduler.name(),
             tappable,
             default_tap,
