@@ -1,5 +1,7 @@
 //! What measures a finished image.
 
+pub mod composition;
+
 use std::ops::Range;
 
 use image::RgbImage;
@@ -40,3 +42,5 @@ pub struct Verdict {
     /// How far it is right, from 0 to 1.
     pub credit: f64,
 }
+
+pub use composition::Composition;

@@ -10,5 +10,6 @@ pub mod scene;
 pub mod wording;
 
 pub use parse::{Reading, describe, parse};
+pub use render::{Layout, Placed, place};
 pub use sample::{Prompt, Split, prompts, sample_from, sample_scene, split_of};
 pub use scene::{Background, Colour, Object, Relation, Scene, Shape, Side, Size};

@@ -1,0 +1,189 @@
+//! Tells a shape by its outline: the overlap with each shape of the world, drawn as big and where
+//! the outline is.
+
+use crate::world::{Shape, render};
+
+/// Some pixels of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mask {
+    members: Vec<usize>,
+    width: usize,
+}
+
+impl Mask {
+    /// The pixels with these indices, in an image of this width.
+    pub fn new(members: Vec<usize>, width: usize) -> Self {
+        Self { members, width }
+    }
+
+    /// How many pixels.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The indices of the pixels.
+    pub fn members(&self) -> &[usize] {
+        &self.members
+    }
+
+    /// Takes in more pixels.
+    pub fn extend(&mut self, more: &[usize]) {
+        self.members.extend(more);
+    }
+
+    /// The centres of the pixels, y downwards.
+    fn points(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
+        self.members.iter().map(|at| {
+            (
+                (at % self.width) as f64 + 0.5,
+                (at / self.width) as f64 + 0.5,
+            )
+        })
+    }
+
+    /// The mean of the pixels' centres.
+    pub fn centroid(&self) -> (f64, f64) {
+        let n = self.len().max(1) as f64;
+        let (x, y) = self
+            .points()
+            .fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
+        (x / n, y / n)
+    }
+
+    /// The left, top, right and bottom edges.
+    fn bounds(&self) -> (f64, f64, f64, f64) {
+        self.points().fold(
+            (
+                f64::INFINITY,
+                f64::INFINITY,
+                f64::NEG_INFINITY,
+                f64::NEG_INFINITY,
+            ),
+            |(left, top, right, bottom), (x, y)| {
+                (
+                    left.min(x - 0.5),
+                    top.min(y - 0.5),
+                    right.max(x + 0.5),
+                    bottom.max(y + 0.5),
+                )
+            },
+        )
+    }
+}
+
+/// How well an outline fits the shapes of the world.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fit {
+    /// Intersection over union with each shape, in the order of [`Shape::ALL`].
+    pub overlaps: Vec<f64>,
+    /// The radius of the best fit, in pixels.
+    pub radius: f64,
+}
+
+/// A shape of radius 1: its area, its centroid's height, and its bounds.
+struct Template {
+    area: f64,
+    centroid: f64,
+    bounds: (f64, f64, f64, f64),
+}
+
+impl Template {
+    fn new(shape: Shape) -> Self {
+        const GRID: i32 = 64;
+        const EXTENT: f64 = 1.3;
+        let step = 2.0 * EXTENT / f64::from(GRID);
+        let (mut count, mut height) = (0.0, 0.0);
+        let mut bounds = (f64::INFINITY, f64::INFINITY, -f64::INFINITY, -f64::INFINITY);
+        for row in 0..GRID {
+            for column in 0..GRID {
+                let x = (f64::from(column) + 0.5) * step - EXTENT;
+                let y = (f64::from(row) + 0.5) * step - EXTENT;
+                if render::contains(shape, x, y) {
+                    count += 1.0;
+                    height += y;
+                    bounds = (
+                        f64::min(bounds.0, x - step / 2.0),
+                        f64::min(bounds.1, y - step / 2.0),
+                        f64::max(bounds.2, x + step / 2.0),
+                        f64::max(bounds.3, y + step / 2.0),
+                    );
+                }
+            }
+        }
+        Self {
+            area: count * step * step,
+            centroid: height / count,
+            bounds,
+        }
+    }
+}
+
+/// Fits every shape to a mask: by area and centroid, by its bounds, and a little around the better.
+pub fn fit(mask: &Mask) -> Fit {
+    use std::sync::OnceLock;
+    static TEMPLATES: OnceLock<Vec<Template>> = OnceLock::new();
+    let templates = TEMPLATES.get_or_init(|| {
+        Shape::ALL
+            .iter()
+            .map(|&shape| Template::new(shape))
+            .collect()
+    });
+    let (cx, cy) = mask.centroid();
+    let bounds = mask.bounds();
+    let mut overlaps = Vec::with_capacity(templates.len());
+    let mut best = (0.0, 0.0);
+    for (&shape, template) in Shape::ALL.iter().zip(templates) {
+        let by_area = (mask.len() as f64 / template.area).sqrt();
+        let (left, top, right, bottom) = template.bounds;
+        let by_bounds =
+            0.5 * ((bounds.2 - bounds.0) / (right - left) + (bounds.3 - bounds.1) / (bottom - top));
+        let starts = [
+            (cx, cy - template.centroid * by_area, by_area),
+            (
+                0.5 * (bounds.0 + bounds.2) - 0.5 * (left + right) * by_bounds,
+                0.5 * (bounds.1 + bounds.3) - 0.5 * (top + bottom) * by_bounds,
+                by_bounds,
+            ),
+        ];
+        let overlap = |&(x, y, radius): &(f64, f64, f64)| overlap(mask, shape, x, y, radius);
+        let mut place = starts[0];
+        let mut highest = overlap(&place);
+        let second = overlap(&starts[1]);
+        if second > highest {
+            (place, highest) = (starts[1], second);
+        }
+        for factor in [0.93, 1.0, 1.07] {
+            for (dx, dy) in [(0.0, 0.0), (0.4, 0.0), (-0.4, 0.0), (0.0, 0.4), (0.0, -0.4)] {
+                let near = (place.0 + dx, place.1 + dy, place.2 * factor);
+                let value = overlap(&near);
+                if value > highest {
+                    highest = value;
+                    if value > best.0 {
+                        best = (value, near.2);
+                    }
+                }
+            }
+        }
+        if highest > best.0 {
+            best = (highest, place.2);
+        }
+        overlaps.push(highest);
+    }
+    Fit {
+        overlaps,
+        radius: best.1,
+    }
+}
+
+/// Intersection over union of a mask with a shape, both on the grid of pixels.
+fn overlap(mask: &Mask, shape: Shape, x: f64, y: f64, radius: f64) -> f64 {
+    let inside = |px: f64, py: f64| render::contains(shape, (px - x) / radius, (py - y) / radius);
+    let both = mask.points().filter(|&(px, py)| inside(px, py)).count();
+    let reach = 1.3 * radius;
+    let (rows, columns) = ((2.0 * reach) as usize + 2, (2.0 * reach) as usize + 2);
+    let (left, top) = ((x - reach).floor() + 0.5, (y - reach).floor() + 0.5);
+    let drawn = (0..rows * columns)
+        .filter(|i| inside(left + (i % columns) as f64, top + (i / columns) as f64))
+        .count();
+    both as f64 / (mask.len() + drawn - both).max(1) as f64
+}
