@@ -16,7 +16,7 @@ import parts
 import vae as recipe
 
 # What a call gets that names no settings, and what the model was made for.
-DEFAULTS = {"steps": 25, "guidance": 5.0, "width": parts.SIDE, "height": parts.SIDE}
+DEFAULTS = {"world": "shapes", "steps": 25, "guidance": 5.0, "width": parts.SIDE, "height": parts.SIDE}
 
 
 def pipeline(folder, vae_file, scale_file, run=None):

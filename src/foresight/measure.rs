@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use image::RgbImage;
 
 use crate::Result;
+use crate::scorers::{Composition, Scorer};
+use crate::world;
 
 /// The metric that reads the scene out of the prompt and the objects out of the picture.
 pub const COMPOSITION: &str = "composition";
@@ -14,7 +16,11 @@ pub fn range(metric: &str) -> Option<[f64; 2]> {
     (metric == COMPOSITION).then_some([0.0, 1.0])
 }
 
-/// metric → score, for a prompt of pocket's world.
-pub fn scores(_prompt: &str, _picture: &RgbImage) -> Result<BTreeMap<String, f64>> {
-    Ok(BTreeMap::new())
+/// metric → score, for a prompt of pocket's world; nothing for any other prompt.
+pub fn scores(prompt: &str, picture: &RgbImage) -> Result<BTreeMap<String, f64>> {
+    if world::parse(prompt).is_err() {
+        return Ok(BTreeMap::new());
+    }
+    let score = Composition.score(prompt, picture)?;
+    Ok(BTreeMap::from([(COMPOSITION.to_string(), score.value)]))
 }

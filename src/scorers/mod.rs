@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use image::RgbImage;
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Gives a finished image a score for its prompt.
 pub trait Scorer: Send + Sync {
@@ -44,3 +44,15 @@ pub struct Verdict {
 }
 
 pub use composition::Composition;
+
+/// The scorer of a metric; the error lists what there is.
+pub fn named(metric: &str) -> Result<Box<dyn Scorer>> {
+    match metric {
+        "composition" => Ok(Box::new(Composition)),
+        _ => Err(Error::invalid(
+            "metric",
+            format!("{metric:?} has no scorer"),
+            "There is composition, for prompts of the embedded model's world",
+        )),
+    }
+}

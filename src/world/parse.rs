@@ -70,8 +70,7 @@ fn outside(problem: String) -> Error {
         "prompt",
         problem,
         format!(
-            "The embedded model pocket knows a small world only: {}. For other prompts install a \
-             real model: `foreseed models pull`",
+            "The embedded model knows a small world only: {}",
             describe()
         ),
     )

@@ -61,7 +61,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
             "Name one: --out DIR; to go on with one, name it again",
         )
     })?;
-    let scorer = super::scorer(&args.metric)?;
+    let scorer = crate::scorers::named(&args.metric)?;
     let models = globals.models()?;
     let name = models.default_name().to_string();
     let backbone = models.load(&name)?;

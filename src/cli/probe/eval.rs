@@ -83,7 +83,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
             .fits(facts, &settings, *step)
             .map_err(|why| Error::invalid("probe", why, "Evaluate it on the model it is for"))?;
     }
-    let scorer = super::scorer(&card.metric)?;
+    let scorer = crate::scorers::named(&card.metric)?;
     let prompts = match (args.prompts, args.full) {
         (Some(n), _) => n.max(1),
         (None, false) => PROMPTS,

@@ -4,8 +4,7 @@ use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Globals;
-use crate::scorers::Scorer;
-use crate::{Error, Result};
+use crate::Result;
 
 mod collect;
 mod eval;
@@ -46,13 +45,4 @@ fn bar(length: usize, unit: &str) -> ProgressBar {
         bar.set_style(style);
     }
     bar
-}
-
-/// The scorer of a metric; the error lists what there is.
-fn scorer(metric: &str) -> Result<Box<dyn Scorer>> {
-    Err(Error::invalid(
-        "metric",
-        format!("{metric:?} has no scorer"),
-        "There is composition, for prompts of the embedded model's world",
-    ))
 }
