@@ -5,33 +5,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use candle_core::{DType, Tensor};
-use image::RgbImage;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
+use super::flight::{Flight, fly};
 use super::guard::guarded;
-use super::lru::Lru;
+use super::picture::picture_of;
 use super::request::{Need, Request, widen};
-use super::shelf::{Kept, Shelf};
+use super::shelf::Shelf;
+use super::texts::Texts;
 use super::{Limits, Load, Loader, Message};
-use crate::backbones::{Backbone, Conditioning, TapRequest};
+use crate::backbones::{Backbone, TapRequest};
 use crate::candidate::{Candidate, Handle};
-use crate::sampling::{self, Trajectory};
+use crate::sampling::Trajectory;
 use crate::{Error, Result};
-
-/// Encoded prompts are kept up to this many bytes.
-const TEXT_BYTES: u64 = 128 << 20;
-
-/// A model's fingerprint, prompt, negative prompt, and whether guidance asks for two halves.
-type TextKey = (String, String, Option<String>, u64);
 
 pub(super) struct Inference {
     loader: Loader,
     limits: Limits,
     load: Arc<Load>,
     backbones: HashMap<String, Arc<dyn Backbone>>,
-    texts: Lru<TextKey, Arc<Conditioning>>,
+    texts: Texts,
     shelf: Shelf,
     requests: VecDeque<Request>,
     /// What a step of one candidate took lately.
@@ -53,7 +47,7 @@ impl Inference {
             limits,
             load,
             backbones: HashMap::new(),
-            texts: Lru::new(),
+            texts: Texts::new(),
             requests: VecDeque::new(),
             seconds_a_step: 0.1,
         }
@@ -313,27 +307,9 @@ impl Inference {
     }
 
     fn start(&mut self, backbone: &dyn Backbone, candidate: &Candidate) -> Result<Trajectory> {
-        let s = &candidate.settings;
-        let key = (
-            backbone.facts().fingerprint.clone(),
-            candidate.prompt.clone(),
-            s.negative_prompt.clone(),
-            s.guidance.to_bits(),
-        );
-        let text = match self.texts.get(&key) {
-            Some(text) => Arc::clone(text),
-            None => {
-                let text = guarded("encoding the prompt", || {
-                    backbone.encode(&candidate.prompt, s.negative_prompt.as_deref(), s.guidance)
-                })?;
-                let text = Arc::new(text);
-                self.texts.put(key, Arc::clone(&text), bytes_of(&text));
-                self.texts.shrink_to(TEXT_BYTES);
-                text
-            }
-        };
+        let text = self.texts.encoded(backbone, candidate)?;
         guarded("starting a candidate", || {
-            Trajectory::start_encoded(backbone, text, candidate.seed, s)
+            Trajectory::start_encoded(backbone, text, candidate.seed, &candidate.settings)
         })
     }
 
@@ -376,73 +352,4 @@ impl Inference {
                 .for_each(&mut change);
         }
     }
-}
-
-/// A candidate in its step.
-struct Flight {
-    request: usize,
-    lane: usize,
-    handle: Handle,
-    kept: Kept,
-    trajectory: Trajectory,
-    /// What to observe in this step, if anybody wants that.
-    tap: Option<TapRequest>,
-}
-
-/// Steps all together. Where that fails, each again alone, so that only the one at fault fails.
-fn fly(backbone: &dyn Backbone, flights: &mut [Flight]) -> Vec<Result<()>> {
-    // A trajectory is a few handles to tensors: its clone is its state before the step.
-    let before: Vec<_> = flights.iter().map(|f| f.trajectory.clone()).collect();
-    match advance(backbone, flights) {
-        Ok(()) => flights.iter().map(|_| Ok(())).collect(),
-        Err(error) if flights.len() == 1 => vec![Err(error)],
-        Err(_) => flights
-            .iter_mut()
-            .zip(before)
-            .map(|(flight, before)| {
-                flight.trajectory = before;
-                advance(backbone, std::slice::from_mut(flight))
-            })
-            .collect(),
-    }
-}
-
-fn advance(backbone: &dyn Backbone, flights: &mut [Flight]) -> Result<()> {
-    let taps: Vec<_> = flights.iter().map(|f| f.tap.clone()).collect();
-    let taps: Vec<_> = taps.iter().map(Option::as_ref).collect();
-    let mut trajectories: Vec<_> = flights.iter_mut().map(|f| &mut f.trajectory).collect();
-    let seen = guarded("a denoising step", || {
-        sampling::step_all(backbone, &mut trajectories, &taps)
-    })?;
-    for (flight, seen) in flights.iter_mut().zip(seen) {
-        if let Some(seen) = seen {
-            let step = flight.trajectory.steps_done();
-            flight.kept.observations.insert(step, Arc::new(seen));
-        }
-    }
-    Ok(())
-}
-
-fn bytes_of(text: &Conditioning) -> u64 {
-    let bytes = |t: &Tensor| (t.elem_count() * t.dtype().size_in_bytes()) as u64;
-    std::iter::once(&text.positive)
-        .chain(&text.negative)
-        .map(|half| bytes(&half.embeds) + half.pooled.as_ref().map_or(0, bytes))
-        .sum()
-}
-
-/// (1, 3, height, width) in 0–1 → RGB, rounded as diffusers rounds.
-pub(crate) fn picture_of(image: &Tensor) -> Result<RgbImage> {
-    let image = image.squeeze(0)?.to_dtype(DType::F32)?;
-    let (_, height, width) = image.dims3()?;
-    let pixels = image.permute((1, 2, 0))?.flatten_all()?.to_vec1::<f32>()?;
-    if pixels.iter().any(|p| p.is_nan()) {
-        return Err(Error::Internal("the decoded picture holds NaN".into()));
-    }
-    let bytes = pixels
-        .iter()
-        .map(|p| (p.clamp(0.0, 1.0) * 255.0).round() as u8)
-        .collect();
-    RgbImage::from_raw(width as u32, height as u32, bytes)
-        .ok_or_else(|| Error::Internal("a decoded picture of the wrong size".into()))
 }

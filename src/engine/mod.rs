@@ -5,7 +5,9 @@
 //! Engine      the way in: messages to the thread          (mod.rs)
 //! Inference   the thread: admits requests, ticks          (inference.rs)
 //!   ├ Request what was asked, and what was told of it     (request.rs)
-//!   └ Shelf   trajectories in flight and paused           (shelf.rs, lru.rs)
+//!   ├ Shelf   trajectories in flight and paused           (shelf.rs, lru.rs)
+//!   ├ Texts   prompts encoded before                      (texts.rs, lru.rs)
+//!   └ Flight  a candidate in its step                     (flight.rs)
 //! ```
 
 use std::sync::Arc;
@@ -21,13 +23,16 @@ use crate::models::Models;
 use crate::sampling::Observation;
 use crate::{Error, Result};
 
+mod flight;
 mod guard;
 mod inference;
 mod lru;
+mod picture;
 mod request;
 mod shelf;
+mod texts;
 
-pub(crate) use inference::picture_of;
+pub(crate) use picture::picture_of;
 #[cfg(test)]
 mod tests;
 
