@@ -1,4 +1,5 @@
 mod fake;
+mod pocket;
 
 use std::sync::Arc;
 
