@@ -151,26 +151,7 @@ impl Models {
         if !small_world {
             return Ok(());
         }
-        world::parse(prompt).map(drop).map_err(|error| match error {
-            Error::Invalid {
-                field,
-                problem,
-                help,
-            } => {
-                let real = KNOWN.iter().filter(|known| known.supported);
-                let real: Vec<_> = real.map(|known| known.name).collect();
-                Error::Invalid {
-                    field,
-                    problem,
-                    help: format!(
-                        "{}. For any other picture get a real model: `foreseed models pull {}`",
-                        help.trim_end_matches('.'),
-                        real.join("` or `foreseed models pull ")
-                    ),
-                }
-            }
-            other => other,
-        })
+        world::parse(prompt).map(drop)
     }
 
     /// The probes that were trained for the weights with this fingerprint, the shipped ones among
