@@ -7,6 +7,7 @@ pub mod random;
 pub mod render;
 pub mod sample;
 pub mod scene;
+mod vocabulary;
 pub mod wording;
 
 pub use parse::{Reading, describe, parse};

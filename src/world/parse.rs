@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::scene::{Background, Colour, Object, Relation, Scene, Shape, Side, Size};
+use super::vocabulary::{Meaning, meaning, words};
 use super::wording::NUMBERS;
 use crate::{Error, Result};
 
@@ -74,95 +75,6 @@ fn outside(problem: String) -> Error {
             describe()
         ),
     )
-}
-
-/// What a word of the prompt means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meaning {
-    Shape(Shape, bool),
-    /// "shapes", "objects": whatever was listed or will be.
-    AnyShape,
-    Colour(Colour),
-    Ground(Background),
-    Size(Size),
-    Count(usize),
-    Side(Side),
-    GroundNoun,
-    Comma,
-    /// "it", as in "with a blue square below it".
-    It,
-    Filler,
-}
-
-fn meaning(word: &str) -> Option<Meaning> {
-    for &shape in Shape::ALL {
-        if word == shape.word() {
-            return Some(Meaning::Shape(shape, false));
-        }
-        if word == shape.plural() {
-            return Some(Meaning::Shape(shape, true));
-        }
-    }
-    if let Some(&colour) = Colour::ALL.iter().find(|colour| colour.word() == word) {
-        return Some(Meaning::Colour(colour));
-    }
-    if let Some(count) = NUMBERS.iter().position(|number| *number == word) {
-        return Some(Meaning::Count(count));
-    }
-    if let Ok(count) = word.parse::<usize>() {
-        return Some(Meaning::Count(count));
-    }
-    Some(match word {
-        "white" => Meaning::Ground(Background::White),
-        "black" => Meaning::Ground(Background::Black),
-        "gray" | "grey" => Meaning::Ground(Background::Gray),
-        "small" | "tiny" | "little" => Meaning::Size(Size::Small),
-        "large" | "big" | "huge" => Meaning::Size(Size::Large),
-        "left" => Meaning::Side(Side::LeftOf),
-        "right" => Meaning::Side(Side::RightOf),
-        "above" | "over" => Meaning::Side(Side::Above),
-        "below" | "under" | "beneath" | "underneath" => Meaning::Side(Side::Below),
-        "background" | "backdrop" => Meaning::GroundNoun,
-        "shape" | "shapes" | "object" | "objects" | "figure" | "figures" => Meaning::AnyShape,
-        "five" | "six" | "seven" | "eight" | "nine" | "ten" | "several" | "many" | "some" => {
-            Meaning::Count(Scene::MAX_OBJECTS + 1)
-        }
-        "it" => Meaning::It,
-        "," | ";" | ":" | "." => Meaning::Comma,
-        "a" | "an" | "the" | "and" | "of" | "to" | "on" | "in" | "at" | "with" | "is" | "are"
-        | "there" | "picture" | "image" | "drawing" | "photo" | "illustration" | "scene"
-        | "showing" | "shows" | "that" | "which" | "against" | "its" | "plain" | "solid"
-        | "side" | "side's" | "colored" | "coloured" | "both" | "also" | "plus" | "one's"
-        | "draw" | "placed" | "positioned" | "located" | "single" | "flat" | "simple" => {
-            Meaning::Filler
-        }
-        _ => return None,
-    })
-}
-
-/// The words and the commas of a text, with their bytes; any other punctuation parts words.
-fn words(text: &str) -> Vec<(Range<usize>, String)> {
-    let mut found: Vec<(Range<usize>, String)> = Vec::new();
-    let mut open = false;
-    for (at, letter) in text.char_indices() {
-        let bytes = at..at + letter.len_utf8();
-        if letter.is_alphanumeric() || (letter == '\'' && open) {
-            match found.last_mut() {
-                Some((range, word)) if open => {
-                    range.end = bytes.end;
-                    word.extend(letter.to_lowercase());
-                }
-                _ => found.push((bytes, letter.to_lowercase().collect())),
-            }
-            open = true;
-        } else {
-            open = false;
-            if matches!(letter, ',' | ';' | ':' | '.') {
-                found.push((bytes, letter.to_string()));
-            }
-        }
-    }
-    found
 }
 
 /// What was read before the shape that it belongs to.
@@ -267,7 +179,8 @@ impl Reader {
                 }
             }
             Meaning::It => self.it(),
-            Meaning::Comma => self.ground_without_noun(),
+            // "… on white, …": a background's colour with no noun after it.
+            Meaning::Comma => self.ground(),
             Meaning::Filler => {}
         }
         Ok(())
@@ -405,11 +318,6 @@ impl Reader {
         }
     }
 
-    /// "… on white": a background's colour with no noun after it.
-    fn ground_without_noun(&mut self) {
-        self.ground();
-    }
-
     fn finish(mut self, prompt: &str) -> Result<Reading> {
         self.ground();
         let left_over = [
@@ -450,103 +358,4 @@ impl Reader {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::world::{Split, prompts};
-
-    fn scene(text: &str) -> Scene {
-        parse(text)
-            .unwrap_or_else(|error| panic!("{text:?}: {error}"))
-            .scene
-    }
-
-    #[test]
-    fn every_wording_of_a_scene_reads_as_that_scene() {
-        for split in [Split::Train, Split::HeldOut, Split::Family] {
-            for prompt in prompts(split, 3000, 5) {
-                let read = scene(&prompt.text);
-                assert!(
-                    read.asks_the_same_as(&prompt.scene),
-                    "{:?} read as {read:?}, not {:?}",
-                    prompt.text,
-                    prompt.scene
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn case_punctuation_and_filler_do_not_matter() {
-        let plain = scene("a red circle left of a blue square on a white background");
-        for text in [
-            "A RED CIRCLE LEFT OF A BLUE SQUARE ON A WHITE BACKGROUND",
-            "red circle to the left of blue square, white background.",
-            "There is a red circle; it is on the left of a blue square! White background",
-            "An image of a red circle on the left side of a blue square on white",
-            "the blue square is right of the red circle - white background",
-            "a red circle and a blue square on a white background, the red circle is left of the blue square",
-            "a red circle on the left and a blue square on the right, white background",
-        ] {
-            assert!(
-                scene(text).asks_the_same_as(&plain),
-                "{text:?}: {:?}",
-                scene(text)
-            );
-        }
-    }
-
-    #[test]
-    fn counts_are_words_or_digits_and_relate_as_groups() {
-        let scene = scene("two red circles above 1 blue square");
-        assert_eq!(scene.objects.len(), 3);
-        assert_eq!(scene.relations.len(), 2);
-        assert_eq!(
-            parse("three shapes: a cyan cross, a pink diamond and a red star")
-                .map(|r| r.scene.objects.len())
-                .ok(),
-            Some(3)
-        );
-        let it = self::scene("a red circle with a blue square below it");
-        assert!(it.asks_the_same_as(&self::scene("blue square below red circle")));
-    }
-
-    #[test]
-    fn what_the_world_does_not_know_is_named() {
-        for (text, named) in [
-            ("a dog", "\"dog\""),
-            ("", "no shape"),
-            ("red", "\"red\""),
-            ("five red circles", "5 objects"),
-            ("two red circles and three blue squares", "5 objects"),
-            ("a white circle", "white circle"),
-            ("a circle on a red background", "no red background"),
-            ("three shapes: a red circle", "\"three\""),
-            ("red circles", "\"circles\""),
-            ("a red circle left of", "\"left\""),
-            ("above a red circle", "\"above\""),
-        ] {
-            let error = parse(text).expect_err(text).to_string();
-            assert!(error.contains(named), "{text:?}: {error}");
-            assert!(error.contains("triangle"), "{text:?}: {error}");
-        }
-    }
-
-    #[test]
-    fn words_are_mapped_to_their_objects() {
-        let prompt = "Two small RED circles, and a star.";
-        let reading = parse(prompt).expect("a prompt of the world");
-        let words: Vec<Vec<&str>> = reading
-            .words
-            .iter()
-            .map(|words| {
-                words
-                    .all()
-                    .into_iter()
-                    .map(|range| &prompt[range])
-                    .collect()
-            })
-            .collect();
-        let circles = vec!["Two", "small", "RED", "circles"];
-        assert_eq!(words, [circles.clone(), circles, vec!["star"]]);
-    }
-}
+mod tests;

@@ -49,7 +49,7 @@ fn blurred(image: &RgbImage) -> RgbImage {
 
 #[test]
 fn renders_of_the_true_scene_score_at_least_95_hundredths() {
-    let scores: Vec<f64> = all_splits(300, 11)
+    let scores: Vec<f64> = all_splits(120, 11)
         .iter()
         .enumerate()
         .map(|(i, prompt)| score(&prompt.text, &draw(&laid_out(&prompt.scene, i as u64), 64)))
@@ -64,7 +64,7 @@ fn renders_of_the_true_scene_score_at_least_95_hundredths() {
 
 #[test]
 fn softness_does_not_count() {
-    let scores: Vec<f64> = all_splits(150, 12)
+    let scores: Vec<f64> = all_splits(80, 12)
         .iter()
         .enumerate()
         .map(|(i, prompt)| {
@@ -77,7 +77,7 @@ fn softness_does_not_count() {
 
 #[test]
 fn renders_of_another_scene_score_at_most_30_hundredths() {
-    let prompts = all_splits(300, 13);
+    let prompts = all_splits(120, 13);
     let scores: Vec<f64> = prompts
         .iter()
         .zip(prompts.iter().cycle().skip(7))
@@ -93,7 +93,7 @@ fn renders_of_another_scene_score_at_most_30_hundredths() {
 fn the_score_falls_with_every_object_removed() {
     let mut totals = [0.0; 5];
     let mut counts = [0.0; 5];
-    for (i, prompt) in all_splits(100, 14).iter().enumerate() {
+    for (i, prompt) in all_splits(40, 14).iter().enumerate() {
         let mut layout = laid_out(&prompt.scene, i as u64);
         let mut last = f64::INFINITY;
         for removed in 0..=prompt.scene.objects.len() {
@@ -118,7 +118,7 @@ fn the_score_falls_with_every_object_removed() {
 
 #[test]
 fn the_score_falls_with_every_object_recoloured() {
-    for (i, prompt) in prompts(Split::Train, 100, 15).iter().enumerate() {
+    for (i, prompt) in prompts(Split::Train, 60, 15).iter().enumerate() {
         if prompt
             .scene
             .objects
