@@ -235,6 +235,6 @@ fn coverage(object: &Placed, column: usize, row: usize) -> f64 {
 
 /// A picture of `scene`, what it leaves open decided by `seed`: `3 · width · height` bytes.
 pub fn picture(scene: &Scene, width: usize, height: usize, seed: u64) -> Vec<u8> {
-    let layout = place(scene, width, height, &mut Random::nth(seed, 0x5ce_e));
+    let layout = place(scene, width, height, &mut Random::nth(seed, 0x5cee));
     draw(&layout, width, height)
 }

@@ -240,11 +240,10 @@ fn clauses(scene: &Scene, style: &Style) -> Vec<Clause> {
         }
         let mut count = 1;
         if style.counts != Counts::Repeated {
-            for later in index + 1..scene.objects.len() {
-                if !said[later] && scene.objects[later] == object {
-                    said[later] = true;
-                    count += 1;
-                }
+            let later = said.iter_mut().zip(&scene.objects).skip(index + 1);
+            for (said, _) in later.filter(|(said, other)| !**said && **other == object) {
+                *said = true;
+                count += 1;
             }
         }
         clauses.push(Clause::Alike(object, count));

@@ -17,7 +17,7 @@ impl Mask {
     }
 
     /// How many pixels.
-    pub fn len(&self) -> usize {
+    pub fn area(&self) -> usize {
         self.members.len()
     }
 
@@ -43,7 +43,7 @@ impl Mask {
 
     /// The mean of the pixels' centres.
     pub fn centroid(&self) -> (f64, f64) {
-        let n = self.len().max(1) as f64;
+        let n = self.area().max(1) as f64;
         let (x, y) = self
             .points()
             .fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
@@ -133,7 +133,7 @@ pub fn fit(mask: &Mask) -> Fit {
     let mut overlaps = Vec::with_capacity(templates.len());
     let mut best = (0.0, 0.0);
     for (&shape, template) in Shape::ALL.iter().zip(templates) {
-        let by_area = (mask.len() as f64 / template.area).sqrt();
+        let by_area = (mask.area() as f64 / template.area).sqrt();
         let (left, top, right, bottom) = template.bounds;
         let by_bounds =
             0.5 * ((bounds.2 - bounds.0) / (right - left) + (bounds.3 - bounds.1) / (bottom - top));
@@ -185,5 +185,5 @@ fn overlap(mask: &Mask, shape: Shape, x: f64, y: f64, radius: f64) -> f64 {
     let drawn = (0..rows * columns)
         .filter(|i| inside(left + (i % columns) as f64, top + (i / columns) as f64))
         .count();
-    both as f64 / (mask.len() + drawn - both).max(1) as f64
+    both as f64 / (mask.area() + drawn - both).max(1) as f64
 }

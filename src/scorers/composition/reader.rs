@@ -66,7 +66,7 @@ pub fn read(image: &RgbImage) -> Sight {
     for blob in blobs(width, height, |at| labels[at].map(|_| 0)) {
         masks.extend(split_by_colour(&blob, &labels, width, height, speck));
     }
-    masks.sort_by_key(|(_, mask)| std::cmp::Reverse(mask.len()));
+    masks.sort_by_key(|(_, mask)| std::cmp::Reverse(mask.area()));
     let objects = masks
         .iter()
         .map(|(colour, mask)| {
@@ -184,7 +184,7 @@ fn split_by_colour(
     height: usize,
     speck: f64,
 ) -> Vec<(u8, Mask)> {
-    if (blob.len() as f64) < speck {
+    if (blob.area() as f64) < speck {
         return Vec::new();
     }
     let mut inside = vec![false; width * height];
@@ -192,21 +192,21 @@ fn split_by_colour(
         inside[at] = true;
     }
     let mut parts = blobs(width, height, |at| labels[at].filter(|_| inside[at]));
-    parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+    parts.sort_by_key(|part| std::cmp::Reverse(part.area()));
     let label = |part: &Mask| {
         part.members()
             .first()
             .and_then(|&at| labels[at])
             .unwrap_or(0)
     };
-    let Some(biggest) = parts.first().map(Mask::len) else {
+    let Some(biggest) = parts.first().map(Mask::area) else {
         return Vec::new();
     };
     let mut kept: Vec<(u8, Mask)> = Vec::new();
     let mut rest: Vec<usize> = Vec::new();
     for (index, part) in parts.iter().enumerate() {
-        let substantial = part.len() as f64 >= speck
-            && part.len() * 10 >= biggest * 3
+        let substantial = part.area() as f64 >= speck
+            && part.area() * 10 >= biggest * 3
             && has_core(part, width, height);
         if index == 0 || substantial {
             kept.push((label(part), part.clone()));
