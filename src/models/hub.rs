@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use super::folder::{self, Survey};
 use super::{Known, ModelCard, Place, memory};
 
-/// The card of a known model: where a whole snapshot of it lies in `cache`, installed.
-pub(super) fn card(known: &Known, cache: &Path) -> ModelCard {
+/// The card of a known model, installed where a whole snapshot of it lies in `cache`; `memory` is
+/// what it has to fit into.
+pub(super) fn card(known: &Known, cache: &Path, memory: Option<u64>) -> ModelCard {
     let found = snapshot(known.repo, cache);
     let (parameters, pixels) = match &found {
         Some((_, survey)) => (survey.parameters, survey.pixels),
@@ -25,7 +26,7 @@ pub(super) fn card(known: &Known, cache: &Path) -> ModelCard {
         },
         licence: Some(known.licence.to_owned()),
         needs_bytes,
-        fits: memory::fits(needs_bytes),
+        fits: memory::fits(needs_bytes, memory),
         about: known.about.to_owned(),
     }
 }

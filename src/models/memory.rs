@@ -19,9 +19,9 @@ pub fn needed_bytes(parameters: u64, pixels: u64) -> u64 {
     parameters * 4 + pixels * 2048
 }
 
-/// `true` where the platform does not say how much there is.
-pub fn fits(needed: u64) -> bool {
-    available_bytes().is_none_or(|available| needed <= available)
+/// `true` where the platform did not say how much there is.
+pub fn fits(needed: u64, available: Option<u64>) -> bool {
+    available.is_none_or(|available| needed <= available)
 }
 
 fn meminfo_available(text: &str) -> Option<u64> {

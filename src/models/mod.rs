@@ -67,6 +67,8 @@ pub struct Models {
     default: String,
     probes: probes::Probes,
     cache: PathBuf,
+    /// Bytes that were there at start: a model that is loaded since then still fits.
+    memory: Option<u64>,
 }
 
 impl Models {
@@ -81,6 +83,7 @@ impl Models {
             default: POCKET.to_owned(),
             probes: probes::Probes::new(options.probes),
             cache,
+            memory: memory::available_bytes(),
         };
         match options.model {
             Some(name) if models.find(&name).is_some() => models.default = name,
@@ -104,9 +107,9 @@ impl Models {
     /// Every model that this version can run, installed or not.
     pub fn list(&self) -> Vec<ModelCard> {
         let known = KNOWN.iter().filter(|known| known.supported);
-        std::iter::once(pocket_card())
+        std::iter::once(pocket_card(self.memory))
             .chain(self.given.clone())
-            .chain(known.map(|known| hub::card(known, &self.cache)))
+            .chain(known.map(|known| hub::card(known, &self.cache, self.memory)))
             .collect()
     }
 
@@ -197,7 +200,7 @@ impl Models {
     }
 }
 
-fn pocket_card() -> ModelCard {
+fn pocket_card(memory: Option<u64>) -> ModelCard {
     // Shipped in two bytes a weight or fewer.
     let needs_bytes = memory::needed_bytes(pocket::weight_bytes() / 2, 64 * 64);
     ModelCard {
@@ -207,7 +210,7 @@ fn pocket_card() -> ModelCard {
         installed: true,
         licence: Some(env!("CARGO_PKG_LICENSE").to_owned()),
         needs_bytes,
-        fits: memory::fits(needs_bytes),
+        fits: memory::fits(needs_bytes, memory),
         about: "Embedded, tiny: draws one to four coloured shapes, 64×64, and nothing else; for \
                 trying things out and for tests"
             .to_owned(),
@@ -239,7 +242,7 @@ fn folder_card(folder: &Path, models: &Models) -> Result<ModelCard> {
         installed: true,
         licence: None,
         needs_bytes,
-        fits: memory::fits(needs_bytes),
+        fits: memory::fits(needs_bytes, models.memory),
     })
 }
 
