@@ -46,6 +46,7 @@ fn matches(schema: &Value, value: &Value, at: &str) {
 }
 
 fn keeps_to_its_schema(client: &mut Client, tool: &str, result: &Value) {
+    assert_ne!(result["isError"], json!(true), "{tool}: {result}");
     let list = client.request("tools/list", json!({}));
     let tools = list["result"]["tools"].as_array().unwrap();
     let schema = &tools.iter().find(|t| t["name"] == tool).unwrap()["outputSchema"];
