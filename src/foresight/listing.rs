@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::replies::{ModelListing, ModelsReply, ProbeListing};
 use super::{Foresight, validate};
 use crate::Result;
-use crate::models::Place;
 use crate::probe::ProbeCard;
 
 impl Foresight {
@@ -43,13 +42,6 @@ impl Foresight {
         let name = asked.unwrap_or(self.models.default_name());
         self.models.vocabulary_check(name, prompt)?;
         Ok(name.to_string())
-    }
-
-    /// Whether the model draws nothing but pocket's world, whose pictures can be measured exactly.
-    pub(super) fn has_closed_world(&self, model: &str) -> bool {
-        self.models
-            .card(model)
-            .is_ok_and(|card| card.place == Place::Embedded)
     }
 }
 

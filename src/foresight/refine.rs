@@ -55,7 +55,7 @@ impl Foresight {
             seeds: (0..request.count.unwrap_or(DEFAULT_COUNT))
                 .map(Seed)
                 .collect(),
-            closed_world: self.has_closed_world(&name),
+            closed_world: self.models.draws_shapes_only(&name)?,
             tried: Vec::new(),
             opened,
             predictor,

@@ -212,7 +212,7 @@ async fn reply(
         .foresight
         .out
         .join(pictures::picture_name(&candidate, &handle));
-    let closed_world = call.foresight.has_closed_world(&model);
+    let closed_world = call.foresight.models.draws_shapes_only(&model)?;
     let measured = write(
         finished.picture,
         closed_world,

@@ -146,15 +146,19 @@ impl Models {
     /// `Ok` where the model can draw this prompt at all: pocket knows a small world of shapes and
     /// says so; a real model takes any text.
     pub fn vocabulary_check(&self, name: &str, prompt: &str) -> Result<()> {
-        let small_world = match self.card(name)?.place {
-            Place::Embedded => true,
-            Place::Folder(folder) => folder::draws_shapes_only(&folder),
-            Place::Hub(_) => false,
-        };
-        if !small_world {
+        if !self.draws_shapes_only(name)? {
             return Ok(());
         }
         world::parse(prompt).map(drop)
+    }
+
+    /// Whether all that the model draws is pocket's world, whose pictures can be measured exactly.
+    pub fn draws_shapes_only(&self, name: &str) -> Result<bool> {
+        Ok(match self.card(name)?.place {
+            Place::Embedded => true,
+            Place::Folder(folder) => folder::draws_shapes_only(&folder),
+            Place::Hub(_) => false,
+        })
     }
 
     /// The probes that were trained for the weights with this fingerprint, the shipped ones among
