@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use comfy_table::{Table, presets};
+use comfy_table::{LineStyle, Table, TableStyle};
 use rmcp::model::{CallToolRequestParams, ProgressNotificationParam};
 use rmcp::service::{NotificationContext, RunningService};
 use rmcp::transport::TokioChildProcess;
@@ -261,7 +261,8 @@ struct Decisions {
 impl Default for Decisions {
     fn default() -> Self {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        let line = LineStyle::none().fill('─').junction('─');
+        table.load_style(TableStyle::new().header_separator(line).bottom_border(line));
         table.set_header(["call", "decided", "evaluations", "in full", "seconds"]);
         Self {
             table,
