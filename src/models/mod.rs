@@ -149,7 +149,14 @@ impl Models {
         if !self.draws_shapes_only(name)? {
             return Ok(());
         }
-        world::parse(prompt).map(drop)
+        world::parse(prompt).map(drop).map_err(|error| match error {
+            Error::Invalid {
+                field,
+                problem,
+                help,
+            } => Error::invalid(field, problem, format!("{help}. {}", way_to_a_real_model())),
+            other => other,
+        })
     }
 
     /// Whether all that the model draws is pocket's world, whose pictures can be measured exactly.
@@ -219,6 +226,18 @@ fn pocket_card(memory: Option<u64>) -> ModelCard {
                 trying things out and for tests"
             .to_owned(),
     }
+}
+
+fn way_to_a_real_model() -> String {
+    let names: Vec<_> = KNOWN
+        .iter()
+        .filter(|known| known.supported)
+        .map(|known| format!("`foreseed models pull {}`", known.name))
+        .collect();
+    format!(
+        "For any other picture get a real model: {}",
+        names.join(" or ")
+    )
 }
 
 /// A folder is called by its last component, or by its whole path where that name is taken.
