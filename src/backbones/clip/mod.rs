@@ -91,7 +91,11 @@ impl ClipText {
     ) -> Result<Self> {
         let path = format!("{component}/config.json");
         let config: Config = files.json(&path)?;
-        if config.num_attention_heads == 0 || config.hidden_size % config.num_attention_heads != 0 {
+        if config.num_attention_heads == 0
+            || !config
+                .hidden_size
+                .is_multiple_of(config.num_attention_heads)
+        {
             return Err(files.error(format!(
                 "{path}: hidden_size {} is no multiple of num_attention_heads {}",
                 config.hidden_size, config.num_attention_heads
