@@ -105,7 +105,7 @@ pub struct Word {
 }
 
 /// What to read inside the denoiser while it runs. An empty tap costs nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TapRequest {
     /// Attention blocks whose probabilities are kept: exact module paths out of [`Facts::tappable`].
     pub blocks: Vec<String>,

@@ -10,9 +10,9 @@ use crate::{Error, Result};
 /// Steps every trajectory once and observes those for which there is a request (an empty one
 /// observes the predicted finished latents alone). Trajectories may differ in prompt, size and step.
 ///
-/// On the CPU each latent goes through the denoiser by itself, all of them in parallel, so that a
-/// trajectory's numbers do not depend on the batch, to the bit. On an accelerator latents of equal
-/// shape are one batch, whose rounding may depend on its size.
+/// On the CPU the layers compute every row by itself, in one order of summation, so that a
+/// trajectory's numbers do not depend on the batch, to the bit; groups of rows run in parallel. On an
+/// accelerator latents of equal shape are one batch, whose rounding may depend on its size.
 pub fn step_all(
     backbone: &dyn Backbone,
     trajectories: &mut [&mut Trajectory],
@@ -32,16 +32,7 @@ pub fn step_all(
         )));
     }
     let rows = rows(trajectories, taps)?;
-    let outputs = if backbone.device().is_cpu() {
-        rows.par_iter()
-            .map(|row| denoise(backbone, std::slice::from_ref(row)))
-            .collect::<Result<Vec<_>>>()?
-            .into_iter()
-            .flatten()
-            .collect()
-    } else {
-        denoise_grouped(backbone, &rows)?
-    };
+    let outputs = denoise_grouped(backbone, &rows)?;
     let mut outputs = outputs.into_iter();
     let mut observations = Vec::with_capacity(taps.len());
     for (trajectory, tap) in trajectories.iter_mut().zip(taps) {
@@ -66,7 +57,6 @@ pub fn step_all(
 }
 
 /// One latent to denoise.
-#[derive(Clone)]
 struct Row {
     /// (1, channels, height, width)
     latents: Tensor,
@@ -75,6 +65,16 @@ struct Row {
     width: usize,
     height: usize,
     tap: TapRequest,
+}
+
+impl Row {
+    /// Whether this row and another can go through the denoiser in one call.
+    fn runs_with(&self, other: &Self) -> bool {
+        self.latents.dims() == other.latents.dims()
+            && self.text.embeds.dims() == other.text.embeds.dims()
+            && (self.width, self.height) == (other.width, other.height)
+            && self.tap == other.tap
+    }
 }
 
 /// Each trajectory's positive row, then its negative one if it is guided.
@@ -101,76 +101,75 @@ fn rows(trajectories: &[&mut Trajectory], taps: &[Option<&TapRequest>]) -> Resul
     Ok(rows)
 }
 
-/// One call of the denoiser; outputs and maps are cut into rows again.
-fn denoise(backbone: &dyn Backbone, rows: &[Row]) -> Result<Vec<(Tensor, Tapped)>> {
+/// One call of the denoiser for rows that run together; outputs and maps are cut into rows again.
+fn denoise(backbone: &dyn Backbone, rows: &[&Row]) -> Result<Vec<(Tensor, Tapped)>> {
     let Some(first) = rows.first() else {
         return Ok(Vec::new());
     };
-    let latents = match rows {
-        [one] => one.latents.clone(),
-        many => Tensor::cat(&many.iter().map(|r| &r.latents).collect::<Vec<_>>(), 0)?,
-    };
+    let latents: Vec<&Tensor> = rows.iter().map(|r| &r.latents).collect();
     let timesteps: Vec<f32> = rows.iter().map(|r| r.timestep).collect();
     let texts: Vec<&TextState> = rows.iter().map(|r| &r.text).collect();
-    let mut tap = TapRequest::default();
-    for row in rows {
-        tap.middle |= row.tap.middle;
-        for block in &row.tap.blocks {
-            if !tap.wants(block) {
-                tap.blocks.push(block.clone());
-            }
-        }
-    }
     let input = DenoiserInput {
-        latents: &latents,
+        latents: &Tensor::cat(&latents, 0)?,
         timesteps: &timesteps,
         texts: &texts,
         width: first.width,
         height: first.height,
     };
-    let (output, tapped) = backbone.denoise(&input, &tap)?;
+    let (output, tapped) = backbone.denoise(&input, &first.tap)?;
     (0..rows.len())
         .map(|i| {
             let cut = |t: &Tensor| -> Result<Tensor> { Ok(t.narrow(0, i, 1)?) };
-            let maps = tapped
-                .maps
-                .iter()
-                .filter(|(path, _)| rows[i].tap.wants(path))
-                .map(|(path, map)| Ok((path.clone(), cut(map)?)))
-                .collect::<Result<_>>()?;
-            let middle = match &tapped.middle {
-                Some(middle) if rows[i].tap.middle => Some(cut(middle)?),
-                _ => None,
+            let maps = tapped.maps.iter();
+            let maps = maps.map(|(path, map)| Ok((path.clone(), cut(map)?)));
+            let own = Tapped {
+                maps: maps.collect::<Result<_>>()?,
+                middle: tapped.middle.as_ref().map(cut).transpose()?,
             };
-            let output = cut(&output)?.to_dtype(DType::F32)?;
-            Ok((output, Tapped { maps, middle }))
+            Ok((cut(&output)?.to_dtype(DType::F32)?, own))
         })
         .collect()
 }
 
-/// Rows of equal shape in one call each.
+/// Rows of a group that one thread takes through the denoiser together: as many as share its pass
+/// over the weights before their activations no longer fit into a core's cache.
+const ROWS_A_THREAD: usize = 8;
+
+/// Rows of equal shape and tap together: on an accelerator in one call, on the CPU in as many as
+/// there are threads to run them.
 fn denoise_grouped(backbone: &dyn Backbone, rows: &[Row]) -> Result<Vec<(Tensor, Tapped)>> {
-    let mut outputs: Vec<Option<(Tensor, Tapped)>> = rows.iter().map(|_| None).collect();
-    let key = |row: &Row| {
-        let tokens = row.text.embeds.dims().to_vec();
-        (row.latents.dims().to_vec(), tokens, row.width, row.height)
-    };
-    for first in 0..rows.len() {
-        if outputs[first].is_some() {
-            continue;
-        }
-        let members: Vec<usize> = (first..rows.len())
-            .filter(|i| outputs[*i].is_none() && key(&rows[*i]) == key(&rows[first]))
-            .collect();
-        let group: Vec<Row> = members.iter().map(|i| rows[*i].clone()).collect();
-        for (i, output) in members.into_iter().zip(denoise(backbone, &group)?) {
-            outputs[i] = Some(output);
-        }
+    let on_cpu = backbone.device().is_cpu();
+    let mut calls: Vec<Vec<usize>> = Vec::new();
+    let mut open: Vec<usize> = (0..rows.len()).collect();
+    while let Some(&first) = open.first() {
+        let (group, others): (Vec<usize>, Vec<usize>) = open
+            .into_iter()
+            .partition(|i| rows[*i].runs_with(&rows[first]));
+        open = others;
+        let size = match on_cpu {
+            true => group
+                .len()
+                .div_ceil(rayon::current_num_threads())
+                .min(ROWS_A_THREAD),
+            false => group.len(),
+        };
+        calls.extend(group.chunks(size).map(<[usize]>::to_vec));
     }
-    outputs
+    let run = |call: &Vec<usize>| {
+        let rows: Vec<&Row> = call.iter().map(|i| &rows[*i]).collect();
+        denoise(backbone, &rows)
+    };
+    let outputs: Vec<_> = match on_cpu {
+        true => calls.par_iter().map(run).collect::<Result<_>>()?,
+        false => calls.iter().map(run).collect::<Result<_>>()?,
+    };
+    let mut placed: Vec<_> = calls
+        .concat()
         .into_iter()
-        .map(|o| o.ok_or_else(|| Error::Internal("a row was not denoised".into())))
-        .collect()
+        .zip(outputs.into_iter().flatten())
+        .collect();
+    placed.sort_by_key(|(i, _)| *i);
+    Ok(placed.into_iter().map(|(_, output)| output).collect())
 }
 
 fn observe(

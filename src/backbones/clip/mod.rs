@@ -9,7 +9,7 @@ pub use tokenizer::{ClipTokenizer, Tokens};
 
 use super::files::ModelFiles;
 use super::layers::activation::Activation;
-use super::layers::attention::attend_causal;
+use super::layers::attention::{Context, attend_causal};
 use super::layers::linear::Linear;
 use super::layers::norm::LayerNorm;
 use super::weights::{Scope, Weights};
@@ -242,7 +242,11 @@ impl Layer {
             self.k.forward(&y)?,
             self.v.forward(&y)?,
         );
-        let x = (x + self.out.forward(&attend_causal(&q, &k, &v, self.heads)?)?)?;
+        let x = (x + self.out.forward(&attend_causal(
+            &q,
+            &Context::new(&k, &v, self.heads)?,
+            self.heads,
+        )?)?)?;
         let y = self.widen.forward(&self.norm2.forward(&x)?)?;
         Ok((x + self.narrow.forward(&self.act.forward(&y)?)?)?)
     }

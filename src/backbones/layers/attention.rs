@@ -1,81 +1,129 @@
 //! Multi-head attention, and the tap that keeps its probabilities.
 
+use std::sync::Arc;
+
 use candle_core::{D, DType, Tensor};
 
 use super::cpu;
-use super::cpu::attention::Shape;
 use crate::Result;
 
-/// Scaled dot-product attention over tokens. `q`: (rows, queries, heads·dim); `k`, `v`: (rows,
-/// keys, heads·dim). Gives (rows, queries, heads·dim) and, where `keep` asks for them, the
-/// probabilities (rows, heads, queries, keys).
+/// What is attended to: the keys and values of some tokens.
+#[derive(Clone, Debug)]
+pub struct Context(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// f32 on the CPU, one a row.
+    Packed(Vec<Arc<cpu::attention::Context>>),
+    /// (rows, keys, heads·dim)
+    Tensors { k: Tensor, v: Tensor },
+}
+
+impl Context {
+    /// `k`, `v`: (rows, keys, heads·dim).
+    pub fn new(k: &Tensor, v: &Tensor, heads: usize) -> Result<Self> {
+        if !cpu::applies_to(k) {
+            let (k, v) = (k.clone(), v.clone());
+            return Ok(Self(Kind::Tensors { k, v }));
+        }
+        let (_, keys, width) = k.dims3()?;
+        let size = keys * width;
+        let packed = cpu::with_values(k, |k| {
+            cpu::with_values(v, |v| {
+                let rows = k.chunks_exact(size).zip(v.chunks_exact(size));
+                rows.map(|(k, v)| Arc::new(cpu::attention::Context::new(k, v, keys, heads)))
+                    .collect()
+            })
+        })??;
+        Ok(Self(Kind::Packed(packed)))
+    }
+
+    /// The rows of several, all of one kind and length.
+    pub fn stack(contexts: &[Self]) -> Result<Self> {
+        if let [one] = contexts {
+            return Ok(one.clone());
+        }
+        let (mut packed, mut keys, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        for context in contexts {
+            match &context.0 {
+                Kind::Packed(rows) => packed.extend(rows.iter().cloned()),
+                Kind::Tensors { k, v } => {
+                    keys.push(k);
+                    values.push(v);
+                }
+            }
+        }
+        if keys.is_empty() {
+            return Ok(Self(Kind::Packed(packed)));
+        }
+        let (k, v) = (Tensor::cat(&keys, 0)?, Tensor::cat(&values, 0)?);
+        Ok(Self(Kind::Tensors { k, v }))
+    }
+
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Kind::Packed(rows) => rows.iter().map(|c| c.bytes()).sum(),
+            Kind::Tensors { k, .. } => 2 * k.elem_count() * k.dtype().size_in_bytes(),
+        }
+    }
+}
+
+/// Scaled dot-product attention over tokens. `q`: (rows, queries, heads·dim). Gives (rows, queries,
+/// heads·dim) and, where `keep` asks for them, the probabilities (rows, heads, queries, keys).
 pub fn attend(
     q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
+    context: &Context,
     heads: usize,
     keep: bool,
 ) -> Result<(Tensor, Option<Tensor>)> {
-    if cpu::applies_to(q) {
-        return attend_cpu(q, k, v, heads, keep, false);
+    match &context.0 {
+        Kind::Packed(rows) => attend_packed(q, rows, heads, keep, false),
+        Kind::Tensors { k, v } => attend_masked(q, k, v, heads, keep, None),
     }
-    attend_masked(q, k, v, heads, keep, None)
 }
 
 /// [`attend`] where a query sees the keys up to its own position only.
-pub fn attend_causal(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
-    if cpu::applies_to(q) {
-        return Ok(attend_cpu(q, k, v, heads, false, true)?.0);
+pub fn attend_causal(q: &Tensor, context: &Context, heads: usize) -> Result<Tensor> {
+    match &context.0 {
+        Kind::Packed(rows) => Ok(attend_packed(q, rows, heads, false, true)?.0),
+        Kind::Tensors { k, v } => {
+            let tokens = q.dim(1)?;
+            let seen = |i, j| if j <= i { 0.0 } else { f32::NEG_INFINITY };
+            let mask: Vec<f32> = (0..tokens)
+                .flat_map(|i| (0..tokens).map(move |j| seen(i, j)))
+                .collect();
+            let mask = Tensor::from_vec(mask, (tokens, tokens), q.device())?;
+            let mask = mask.to_dtype(q.dtype())?;
+            Ok(attend_masked(q, k, v, heads, false, Some(&mask))?.0)
+        }
     }
-    let tokens = q.dim(1)?;
-    let mask: Vec<f32> = (0..tokens)
-        .flat_map(|i| (0..tokens).map(move |j| if j <= i { 0.0 } else { f32::NEG_INFINITY }))
-        .collect();
-    let mask = Tensor::from_vec(mask, (tokens, tokens), q.device())?.to_dtype(q.dtype())?;
-    Ok(attend_masked(q, k, v, heads, false, Some(&mask))?.0)
 }
 
-fn attend_cpu(
+fn attend_packed(
     q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
+    rows: &[Arc<cpu::attention::Context>],
     heads: usize,
     keep: bool,
     causal: bool,
 ) -> Result<(Tensor, Option<Tensor>)> {
-    let (rows, queries, width) = q.dims3()?;
-    let keys = k.dim(1)?;
-    let shape = Shape {
-        queries,
-        keys,
-        heads,
-        dim: width / heads,
-        causal,
-    };
-    let kept_size = heads * queries * keys;
-    let mut kept = vec![0f32; if keep { rows * kept_size } else { 0 }];
+    let (_, queries, width) = q.dims3()?;
+    let keys = rows.first().map_or(0, |c| c.keys());
+    let (size, kept_size) = (queries * width, heads * queries * keys);
+    let mut kept = vec![0f32; if keep { rows.len() * kept_size } else { 0 }];
     let out = cpu::with_values(q, |q_values| {
-        cpu::with_values(k, |k| {
-            cpu::with_values(v, |v| {
-                cpu::tensor(q.dims(), |out| {
-                    for row in 0..rows {
-                        cpu::attention::attend(
-                            &q_values[row * queries * width..][..queries * width],
-                            &k[row * keys * width..][..keys * width],
-                            &v[row * keys * width..][..keys * width],
-                            shape,
-                            &mut out[row * queries * width..][..queries * width],
-                            keep.then(|| &mut kept[row * kept_size..][..kept_size]),
-                        );
-                    }
-                })
-            })
+        cpu::tensor(q.dims(), |out| {
+            for (row, context) in rows.iter().enumerate() {
+                let own = row * size..(row + 1) * size;
+                let kept = keep.then(|| &mut kept[row * kept_size..][..kept_size]);
+                let (q, out) = (&q_values[own.clone()], &mut out[own]);
+                cpu::attention::attend(q, context, causal, out, kept);
+            }
         })
-    })???;
+    })??;
     let kept = keep
-        .then(|| Tensor::from_vec(kept, (rows, heads, queries, keys), q.device()))
+        .then(|| Tensor::from_vec(kept, (rows.len(), heads, queries, keys), q.device()))
         .transpose()?;
-    Ok((out?, kept))
+    Ok((out, kept))
 }
 
 fn attend_masked(

@@ -1,9 +1,12 @@
 //! The spatial transformer of Stable Diffusion's UNets, which attends to the text.
 
-use candle_core::{D, Tensor};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use candle_core::{D, Tensor, TensorId};
 
 use super::activation::Activation;
-use super::attention::attend;
+use super::attention::{Context, attend};
 use super::cpu;
 use super::linear::Linear;
 use super::norm::{GroupNorm, LayerNorm};
@@ -65,13 +68,14 @@ impl SpatialTransformer {
         self.blocks.iter().map(|b| b.cross.path.as_str())
     }
 
-    /// (rows, height, width, channels) and (rows, tokens, text channels) → the feature map.
-    pub fn forward(&self, x: &Tensor, text: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+    /// (rows, height, width, channels) and each row's text, (1, tokens, text channels) → the feature
+    /// map.
+    pub fn forward(&self, x: &Tensor, texts: &[&Tensor], tap: &mut Tap<'_>) -> Result<Tensor> {
         let (rows, h, w, c) = x.dims4()?;
         let y = self.norm.forward(x)?.reshape((rows, h * w, c))?;
         let mut y = self.project_in.forward(&y)?;
         for block in &self.blocks {
-            y = block.forward(&y, text, tap)?;
+            y = block.forward(&y, texts, tap)?;
         }
         let y = self.project_out.forward(&y)?.reshape((rows, h, w, c))?;
         Ok((x + y)?)
@@ -86,6 +90,7 @@ struct Block {
     own: Attention,
     norm2: LayerNorm,
     cross: Attention,
+    texts: Texts,
     norm3: LayerNorm,
     feed_forward: GatedFeedForward,
 }
@@ -98,17 +103,20 @@ impl Block {
             own: Attention::load(&scope.at("attn1"), inner, inner, kind.heads)?,
             norm2: norm("norm2")?,
             cross: Attention::load(&scope.at("attn2"), inner, kind.text_channels, kind.heads)?,
+            texts: Texts::default(),
             norm3: norm("norm3")?,
             feed_forward: GatedFeedForward::load(&scope.at("ff"), inner)?,
         })
     }
 
-    fn forward(&self, x: &Tensor, text: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, texts: &[&Tensor], tap: &mut Tap<'_>) -> Result<Tensor> {
         let y = self.norm1.forward(x)?;
-        let x = (x + self.own.forward(&y, &y, false)?.0)?;
+        let x = (x + self.own.forward(&y, &self.own.context(&y)?, false)?.0)?;
         let y = self.norm2.forward(&x)?;
         let keep = tap.wants(&self.cross.path);
-        let (y, probabilities) = self.cross.forward(&y, text, keep)?;
+        let (y, probabilities) =
+            self.cross
+                .forward(&y, &self.texts.of(texts, &self.cross)?, keep)?;
         if let Some(probabilities) = probabilities {
             tap.keep(&self.cross.path, probabilities);
         }
@@ -141,17 +149,57 @@ impl Attention {
         })
     }
 
+    fn context(&self, tokens: &Tensor) -> Result<Context> {
+        let (k, v) = (self.k.forward(tokens)?, self.v.forward(tokens)?);
+        Context::new(&k, &v, self.heads)
+    }
+
     fn forward(
         &self,
         x: &Tensor,
-        context: &Tensor,
+        context: &Context,
         keep: bool,
     ) -> Result<(Tensor, Option<Tensor>)> {
-        let q = self.q.forward(x)?;
-        let k = self.k.forward(context)?;
-        let v = self.v.forward(context)?;
-        let (y, probabilities) = attend(&q, &k, &v, self.heads, keep)?;
+        let (y, probabilities) = attend(&self.q.forward(x)?, context, self.heads, keep)?;
         Ok((self.out.forward(&y)?, probabilities))
+    }
+}
+
+/// The last texts that one cross-attention was given: a text is the same in every step of a run, and
+/// in a small model its keys and values are a good part of the work.
+#[derive(Clone, Debug, Default)]
+struct Texts(Arc<Mutex<VecDeque<(TensorId, Context)>>>);
+
+impl Texts {
+    /// Texts that are kept.
+    const COUNT: usize = 32;
+    /// What is larger is not kept: in a large model the memory would be worth more than the time.
+    const BYTES: usize = 256 << 10;
+
+    /// `attention`'s keys and values of each row's text.
+    fn of(&self, texts: &[&Tensor], attention: &Attention) -> Result<Context> {
+        let contexts = texts.iter().map(|text| self.one(text, attention));
+        Context::stack(&contexts.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Those of one text, by the tensor's own identity.
+    fn one(&self, text: &Tensor, attention: &Attention) -> Result<Context> {
+        let known = self.lock().iter().find(|(id, _)| *id == text.id()).cloned();
+        if let Some((_, context)) = known {
+            return Ok(context);
+        }
+        let context = attention.context(text)?;
+        if context.bytes() <= Self::BYTES {
+            let mut texts = self.lock();
+            texts.truncate(Self::COUNT - 1);
+            texts.push_front((text.id(), context.clone()));
+        }
+        Ok(context)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(TensorId, Context)>> {
+        // What a panicking thread left here is whole: entries are put in as they are.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -278,20 +278,14 @@ impl Backbone for Sdxl {
                 input.texts.len()
             )));
         }
-        let stacked = |tensors: Vec<&Tensor>| -> Result<Tensor> {
-            match tensors.as_slice() {
-                [one] => Ok((*one).clone()),
-                many => Ok(Tensor::cat(many, 0)?),
-            }
-        };
-        let text = stacked(input.texts.iter().map(|t| &t.embeds).collect())?;
+        let texts: Vec<&Tensor> = input.texts.iter().map(|t| &t.embeds).collect();
         let pooled: Vec<&Tensor> = input
             .texts
             .iter()
             .filter_map(|t| t.pooled.as_ref())
             .collect();
         let pooled = match self.pooled_to_unet {
-            true if pooled.len() == rows => Some(stacked(pooled)?),
+            true if pooled.len() == rows => Some(Tensor::cat(&pooled, 0)?),
             true => return Err(Error::Internal("a text without its pooled state".into())),
             false => None,
         };
@@ -300,7 +294,7 @@ impl Backbone for Sdxl {
         let mut tap = Tap::new(tap);
         let conditions = Conditions {
             timesteps: input.timesteps,
-            text: &text,
+            texts: &texts,
             pooled: pooled.as_ref(),
             numbers: &numbers,
         };

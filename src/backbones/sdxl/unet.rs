@@ -34,8 +34,8 @@ pub struct Unet {
 pub struct Conditions<'a> {
     /// In the scheduler's units.
     pub timesteps: &'a [f32],
-    /// (rows, tokens, text channels)
-    pub text: &'a Tensor,
+    /// (1, tokens, text channels) each
+    pub texts: &'a [&'a Tensor],
     /// (rows, pooled channels), where the model has an added embedding.
     pub pooled: Option<&'a Tensor>,
     /// Six numbers a row: original height and width, crop top and left, target height and width.
@@ -164,20 +164,20 @@ impl Unet {
             x = ((x * 2.0)? - 1.0)?;
         }
         let time = self.config.act.forward(&self.time(conditions)?)?;
-        let text = conditions.text;
+        let texts = conditions.texts;
         x = self.conv_in.forward(&x)?;
         let mut skips = vec![x.clone()];
         for block in &self.down {
-            x = block.forward(x, &time, text, tap, &mut skips)?;
+            x = block.forward(x, &time, texts, tap, &mut skips)?;
         }
         if let Some(mid) = &self.mid {
-            x = mid.forward(&x, &time, text, tap)?;
+            x = mid.forward(&x, &time, texts, tap)?;
         }
         if tap.wants_middle() {
             tap.keep_middle(x.permute((0, 3, 1, 2))?.contiguous()?);
         }
         for block in &self.up {
-            x = block.forward(x, &time, text, tap, &mut skips)?;
+            x = block.forward(x, &time, texts, tap, &mut skips)?;
         }
         let x = self.norm_out.forward_act(&x, self.config.act)?;
         let x = self.conv_out.forward(&x)?;
@@ -270,14 +270,14 @@ impl DownBlock {
         &self,
         mut x: Tensor,
         time: &Tensor,
-        text: &Tensor,
+        texts: &[&Tensor],
         tap: &mut Tap<'_>,
         skips: &mut Vec<Tensor>,
     ) -> Result<Tensor> {
         for (i, resnet) in self.resnets.iter().enumerate() {
             x = resnet.forward(&x, Some(time))?;
             if let Some(attention) = self.attentions.get(i) {
-                x = attention.forward(&x, text, tap)?;
+                x = attention.forward(&x, texts, tap)?;
             }
             skips.push(x.clone());
         }
@@ -337,12 +337,12 @@ impl MidBlock {
         &self,
         x: &Tensor,
         time: &Tensor,
-        text: &Tensor,
+        texts: &[&Tensor],
         tap: &mut Tap<'_>,
     ) -> Result<Tensor> {
         let mut x = self.first.forward(x, Some(time))?;
         if let Some(attention) = &self.attention {
-            x = attention.forward(&x, text, tap)?;
+            x = attention.forward(&x, texts, tap)?;
         }
         if let Some(second) = &self.second {
             x = second.forward(&x, Some(time))?;
@@ -392,7 +392,7 @@ impl UpBlock {
         &self,
         mut x: Tensor,
         time: &Tensor,
-        text: &Tensor,
+        texts: &[&Tensor],
         tap: &mut Tap<'_>,
         skips: &mut Vec<Tensor>,
     ) -> Result<Tensor> {
@@ -402,7 +402,7 @@ impl UpBlock {
                 .ok_or_else(|| crate::Error::Internal("the UNet ran out of skips".into()))?;
             x = resnet.forward(&Tensor::cat(&[&x, &skip], 3)?, Some(time))?;
             if let Some(attention) = self.attentions.get(i) {
-                x = attention.forward(&x, text, tap)?;
+                x = attention.forward(&x, texts, tap)?;
             }
         }
         match (&self.upsample, skips.last()) {

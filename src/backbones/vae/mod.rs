@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::files::ModelFiles;
 use super::layers::activation::Activation;
-use super::layers::attention::attend;
+use super::layers::attention::{Context, attend};
 use super::layers::conv::{Conv2d, Upsample};
 use super::layers::linear::Linear;
 use super::layers::norm::GroupNorm;
@@ -271,7 +271,7 @@ impl PixelAttention {
             self.k.forward(&y)?,
             self.v.forward(&y)?,
         );
-        let (y, _) = attend(&q, &k, &v, 1, false)?;
+        let (y, _) = attend(&q, &Context::new(&k, &v, 1)?, 1, false)?;
         Ok((x + self.out.forward(&y)?.reshape((rows, h, w, c))?)?)
     }
 }

@@ -12,51 +12,71 @@ const BLOCK: usize = 48;
 /// Floating-point operations below which heads are not worth a second thread.
 const SPLIT_OPERATIONS: usize = 16 << 20;
 
-/// The shape of one attention.
-#[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    pub queries: usize,
-    pub keys: usize,
-    pub heads: usize,
+/// Keys and values of one row, packed a head at a time: what attends to the same text again can keep
+/// them.
+#[derive(Debug)]
+pub struct Context {
+    heads: Vec<(Packed, Packed)>,
+    keys: usize,
     /// Channels of one head.
-    pub dim: usize,
-    /// A query sees the keys up to its own position only.
-    pub causal: bool,
+    dim: usize,
 }
 
-/// One row: `q` (queries, heads·dim), `k` and `v` (keys, heads·dim) → `out` like `q`; the
-/// probabilities (heads, queries, keys) go to `kept` where it is given.
+impl Context {
+    /// `k` and `v`: (keys, heads·dim).
+    pub fn new(k: &[f32], v: &[f32], keys: usize, heads: usize) -> Self {
+        let width = k.len() / keys;
+        let dim = width / heads;
+        let scale = 1.0 / (dim as f32).sqrt();
+        let head = |head: usize| {
+            let at = head * dim;
+            (
+                Packed::new(dim, keys, |c, j| k[j * width + at + c] * scale),
+                Packed::new(keys, dim, |j, c| v[j * width + at + c]),
+            )
+        };
+        Self {
+            heads: (0..heads).map(head).collect(),
+            keys,
+            dim,
+        }
+    }
+
+    pub fn keys(&self) -> usize {
+        self.keys
+    }
+
+    pub fn bytes(&self) -> usize {
+        let pairs = self.heads.iter();
+        pairs.map(|(k, v)| k.bytes() + v.bytes()).sum()
+    }
+}
+
+/// One row: `q` (queries, heads·dim) → `out` like it; the probabilities (heads, queries, keys) go to
+/// `kept` where it is given. Where `causal`, a query sees the keys up to its own position only.
 pub fn attend(
     q: &[f32],
-    k: &[f32],
-    v: &[f32],
-    shape: Shape,
+    context: &Context,
+    causal: bool,
     out: &mut [f32],
     kept: Option<&mut [f32]>,
 ) {
-    let Shape {
-        queries,
-        keys,
-        heads,
-        dim,
-        ..
-    } = shape;
+    let (heads, dim, keys) = (context.heads.len(), context.dim, context.keys);
+    let queries = q.len() / (heads * dim);
     // A head's output is scattered over the rows of `out`: it is made apart, then copied.
     let mut outs = vec![0f32; out.len()];
-    let mut none: Vec<f32> = Vec::new();
-    let (kept, kept_size) = match kept {
+    let (mut rest, kept_size) = match kept {
         Some(kept) => (kept, queries * keys),
-        None => (none.as_mut_slice(), 0),
+        None => (Default::default(), 0),
     };
     let mut tasks: Vec<(usize, &mut [f32], &mut [f32])> = Vec::with_capacity(heads);
-    let mut rest = kept;
     for (head, out) in outs.chunks_exact_mut(queries * dim).enumerate() {
         let (mine, others) = rest.split_at_mut(kept_size);
         rest = others;
         tasks.push((head, out, mine));
     }
     let run = |(head, out, kept): (usize, &mut [f32], &mut [f32])| {
-        one_head(q, k, v, shape, head, out, kept);
+        one_head(q, context, head, causal, out, kept);
     };
     if 4 * queries * keys * dim * heads > SPLIT_OPERATIONS {
         tasks.into_par_iter().for_each(run);
@@ -72,26 +92,17 @@ pub fn attend(
 
 fn one_head(
     q: &[f32],
-    k: &[f32],
-    v: &[f32],
-    shape: Shape,
+    context: &Context,
     head: usize,
+    causal: bool,
     out: &mut [f32],
     kept: &mut [f32],
 ) {
-    let Shape {
-        queries,
-        keys,
-        heads,
-        dim,
-        causal,
-    } = shape;
+    let (heads, dim, keys) = (context.heads.len(), context.dim, context.keys);
+    let (keys_across, values) = &context.heads[head];
     let width = heads * dim;
-    let scale = 1.0 / (dim as f32).sqrt();
-    let at = head * dim;
-    let keys_across = Packed::new(dim, keys, |c, j| k[j * width + at + c] * scale);
-    let values = Packed::new(keys, dim, |j, c| v[j * width + at + c]);
-    let starts: Vec<usize> = (0..queries).map(|i| i * width + at).collect();
+    let queries = q.len() / width;
+    let starts: Vec<usize> = (0..queries).map(|i| i * width + head * dim).collect();
     let score_starts: Vec<usize> = (0..BLOCK).map(|i| i * keys).collect();
     let mut scores = vec![0f32; BLOCK.min(queries) * keys];
     for (block, rows) in starts.chunks(BLOCK).enumerate() {
@@ -103,7 +114,7 @@ fn one_head(
             segments: &[0],
             run: dim,
         };
-        product(&left, &keys_across, None, scores, keys);
+        product(&left, keys_across, None, scores, keys);
         softmax(scores, keys, if causal { Some(first) } else { None });
         if !kept.is_empty() {
             kept[first * keys..][..scores.len()].copy_from_slice(scores);
@@ -114,13 +125,8 @@ fn one_head(
             segments: &[0],
             run: keys,
         };
-        product(
-            &left,
-            &values,
-            None,
-            &mut out[first * dim..][..rows.len() * dim],
-            dim,
-        );
+        let out = &mut out[first * dim..][..rows.len() * dim];
+        product(&left, values, None, out, dim);
     }
 }
 

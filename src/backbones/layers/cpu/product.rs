@@ -51,17 +51,8 @@ pub struct Packed {
 impl Packed {
     /// From the value at (row, column).
     pub fn new(k: usize, n: usize, at: impl Fn(usize, usize) -> f32) -> Self {
-        let mut packed = Self::default();
-        packed.refill(k, n, at);
-        packed
-    }
-
-    /// Packs another matrix into the same memory.
-    pub fn refill(&mut self, k: usize, n: usize, at: impl Fn(usize, usize) -> f32) {
-        (self.k, self.n) = (k, n);
-        self.values.clear();
-        self.values.resize(n.div_ceil(PANEL) * PANEL * k, 0.0);
-        for (p, panel) in self.values.chunks_exact_mut(PANEL * k).enumerate() {
+        let mut values = vec![0f32; n.div_ceil(PANEL) * PANEL * k];
+        for (p, panel) in values.chunks_exact_mut(PANEL * k).enumerate() {
             let first = p * PANEL;
             let columns = PANEL.min(n - first);
             for (row, line) in panel.chunks_exact_mut(PANEL).enumerate() {
@@ -70,6 +61,11 @@ impl Packed {
                 }
             }
         }
+        Self { values, k, n }
+    }
+
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.values.as_slice())
     }
 }
 
