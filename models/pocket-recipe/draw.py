@@ -1,11 +1,12 @@
 """Draws prompts in PyTorch: python draw.py --model DIR --prompts FILE --out DIR [--seeds 8].
 
-FILE has a prompt a line. Writes OUT/images.u8, pictures of 64×64×3 bytes, all seeds of the first
+FILE has a prompt a line (or, in a .jsonl file, a list of wordings, of which the first is taken). Writes OUT/images.u8, pictures of 64×64×3 bytes, all seeds of the first
 prompt first, which `cargo run --release --example pocket_scores` scores; with --sheet FILE.png also
 a sheet of pictures to look at.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,8 @@ def main():
     arguments = parser.parse_args()
     pipe = StableDiffusionXLPipeline.from_pretrained(arguments.model, torch_dtype=torch.float32)
     pipe.unet.set_attn_processor(AttnProcessor())
-    prompts = Path(arguments.prompts).read_text().splitlines()[: arguments.count]
+    lines = Path(arguments.prompts).read_text().splitlines()[: arguments.count]
+    prompts = [json.loads(line)[0] for line in lines] if arguments.prompts.endswith(".jsonl") else lines
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     pieces = []
