@@ -145,8 +145,8 @@ fn a_refinement_lets_the_original_compete() {
     let folder = tempfile::tempdir().unwrap();
     let mut client = Client::start(folder.path(), Era::Handshake);
     let variants = [
-        "a red circle, a blue square",
-        "a red circle beside a blue square",
+        "red circle, blue square",
+        "a blue square right of a red circle",
     ];
     let mine = client.call(
         "refine_prompt",
