@@ -94,7 +94,7 @@ fn drive() -> Result<()> {
         // The first turn warms caches and is not counted.
         for turn in 0..=options.turns {
             // A seed of its own each turn: nothing may come out of a cache of trajectories.
-            let seed = 1000 * (turn as u32 + 1);
+            let seed = work.first_seed() + 1000 * turn as u32;
             let ours_first = turn % 2 == 0;
             if ours_first {
                 our_seconds.push(ours.time(work, seed)?);
@@ -122,7 +122,7 @@ fn drive() -> Result<()> {
 
     let mut shares = vec![];
     for turn in 0..=options.turns as u32 {
-        let seed = 1_000_000 + 1000 * turn;
+        let seed = Work::Plain.first_seed() + 1000 * turn;
         let (plain, tapped) = if turn % 2 == 0 {
             let plain = ours.time(Work::Plain, seed)?;
             (plain, ours.time(Work::Tapped, seed + 500)?)

@@ -29,6 +29,15 @@ impl Work {
         }
     }
 
+    /// Seeds that no other work uses.
+    pub fn first_seed(self) -> u32 {
+        match self {
+            Work::Candidates => 0,
+            Work::Render => 1_000_000,
+            Work::Plain | Work::Tapped => 2_000_000,
+        }
+    }
+
     pub fn title(self) -> String {
         match self {
             Work::Render => format!("a full render: {STEPS} steps and the picture"),
