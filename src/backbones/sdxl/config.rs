@@ -279,6 +279,12 @@ impl UnetConfig {
             .collect::<Result<Vec<_>>>()?;
         let mid = match file.mid_block_type.as_deref() {
             Some("UNetMidBlock2DCrossAttn") => {
+                let (channels, heads) = (file.block_out_channels[blocks - 1], heads[blocks - 1]);
+                if heads == 0 || heads > channels {
+                    return Err(bad(format!(
+                        "the middle block has {channels} channels and {heads} heads"
+                    )));
+                }
                 let depth = transformers[blocks - 1].per_block(1);
                 MidKind::Attention(depth.first().copied().unwrap_or(1))
             }
@@ -374,6 +380,14 @@ impl File {
                 return Err(bad(format!(
                     "{channels} channels are no multiple of norm_num_groups {groups}"
                 )));
+            }
+        }
+        for (name, kernel) in [
+            ("conv_in_kernel", self.conv_in_kernel),
+            ("conv_out_kernel", self.conv_out_kernel),
+        ] {
+            if kernel.is_multiple_of(2) {
+                return Err(bad(format!("{name} is {kernel}, and must be odd")));
             }
         }
         if self.in_channels != self.out_channels {

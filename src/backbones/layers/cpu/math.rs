@@ -6,8 +6,11 @@
 pub fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
-    // Adding and taking away 1.5·2²³ rounds to the nearest whole number.
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    // Adding 1.5·2²³ rounds to the nearest whole number n and leaves it in the lowest bits, from
+    // where it goes into the exponent: a conversion to an integer would not become vector
+    // instructions, since it must saturate.
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
     let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let mut p = 1.987_569_1e-4;
     p = p * r + 1.398_199_9e-3;
@@ -16,7 +19,7 @@ pub fn exp(x: f32) -> f32 {
     p = p * r + 1.666_666_5e-1;
     p = p * r + 0.5;
     let y = p * (r * r) + r + 1.0;
-    y * f32::from_bits((((n as i32) + 127) << 23) as u32)
+    y * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
 }
 
 /// x·σ(x)
