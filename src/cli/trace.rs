@@ -176,21 +176,23 @@ fn tap(backbone: &dyn Backbone, prefixes: Option<&[String]>) -> Result<TapReques
             middle: false,
         });
     };
-    for prefix in prefixes {
-        if !facts.tappable.iter().any(|block| block.starts_with(prefix)) {
-            return Err(Error::invalid(
-                "tap",
-                format!("no block that can be tapped begins with {prefix:?}"),
-                format!("These can be: {}", facts.tappable.join(", ")),
-            ));
-        }
-    }
     let chosen = facts
         .tappable
         .iter()
         .filter(|block| prefixes.iter().any(|prefix| block.starts_with(prefix)));
+    let blocks: Vec<String> = chosen.cloned().collect();
+    if blocks.is_empty() {
+        return Err(Error::invalid(
+            "tap",
+            format!(
+                "no block that can be tapped begins with {}",
+                prefixes.join(" or ")
+            ),
+            format!("These can be: {}", facts.tappable.join(", ")),
+        ));
+    }
     Ok(TapRequest {
-        blocks: chosen.cloned().collect(),
+        blocks,
         middle: false,
     })
 }
