@@ -24,6 +24,8 @@ pub struct Order<'a> {
     pub seeds: usize,
     /// What the seeds are drawn from.
     pub seed: u64,
+    /// Module paths of the blocks to read, out of those that can be tapped.
+    pub tap: &'a [String],
     pub source: &'a Source,
 }
 
@@ -56,7 +58,7 @@ fn keys_of(words: &[crate::backbones::Word]) -> usize {
 impl Order<'_> {
     fn tap(&self) -> TapRequest {
         TapRequest {
-            blocks: self.backbone.facts().default_tap.clone(),
+            blocks: self.tap.to_vec(),
             middle: true,
         }
     }
@@ -75,7 +77,7 @@ impl Order<'_> {
             guidance: settings.guidance,
             width: settings.width,
             height: settings.height,
-            tap: facts.default_tap.clone(),
+            tap: self.tap.to_vec(),
             middle: true,
             seeds: self.seeds,
             prompts: format!("{}; seeds drawn from {}", self.source.name, self.seed),

@@ -48,6 +48,10 @@ pub struct Args {
     #[arg(long)]
     height: Option<usize>,
 
+    /// Attention blocks to read, by the beginnings of their module paths. Default: the middle ones.
+    #[arg(long, value_delimiter = ',', value_name = "PREFIX")]
+    tap: Vec<String>,
+
     /// What to predict.
     #[arg(long, default_value = "composition")]
     metric: String,
@@ -74,6 +78,20 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
         width: args.width.unwrap_or(facts.default_width),
         height: args.height.unwrap_or(facts.default_height),
     };
+    let tap: Vec<String> = match args.tap.is_empty() {
+        true => facts.default_tap.clone(),
+        false => {
+            let wanted = |block: &&String| args.tap.iter().any(|t| block.starts_with(t));
+            facts.tappable.iter().filter(wanted).cloned().collect()
+        }
+    };
+    if tap.is_empty() {
+        return Err(Error::invalid(
+            "tap",
+            format!("no block begins with any of {:?}", args.tap),
+            format!("This model has {}", facts.tappable.join(", ")),
+        ));
+    }
     let source = match &args.prompts {
         Some(path) => Source::file(path)?,
         None => Source::world(Split::Train, args.scenes, args.draw),
@@ -85,6 +103,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
         at_steps: &args.at,
         seeds: args.seeds.max(1),
         seed: args.draw,
+        tap: &tap,
         source: &source,
     };
     let a_prompt = args.seeds.max(1) * settings.steps;
