@@ -45,7 +45,11 @@ pub struct Args {
 }
 
 pub fn run(args: Args, globals: &Globals) -> Result<()> {
-    let collected = Collected::read(&args.data)?;
+    let mut collected = Collected::read(&args.data)?;
+    // The same weights may be collected from a folder and used under a name.
+    if let Some(name) = &globals.model {
+        collected.manifest.model_name = name.clone();
+    }
     let manifest = &collected.manifest;
     let out = match &globals.out {
         Some(path) => path.clone(),
