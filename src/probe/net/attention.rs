@@ -5,7 +5,7 @@
 use candle_core::Tensor;
 
 use super::super::features::Layout;
-use super::layers::{Conv3, Linear, Norm, Weights, halve, time_embedding};
+use super::layers::{Conv3, Linear, Norm, Weights, add_rows, halve, time_embedding};
 use super::{Inputs, Outputs};
 use crate::Result;
 
@@ -26,8 +26,8 @@ impl Down {
     fn forward(&self, x: &Tensor, time: &Tensor) -> Result<Tensor> {
         let x = halve(x)?;
         let h = self.first.forward(&self.norm.forward(&x)?.silu()?)?;
-        let time = self.time.forward(time)?.unsqueeze(1)?.unsqueeze(1)?;
-        let h = self.middle_norm.forward(&h.broadcast_add(&time)?)?;
+        let h = add_rows(&h, &self.time.forward(time)?)?;
+        let h = self.middle_norm.forward(&h)?;
         Ok((x + self.second.forward(&h.silu()?)?)?)
     }
 }

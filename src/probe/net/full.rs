@@ -7,7 +7,7 @@
 use candle_core::{Device, Tensor};
 
 use super::super::features::Layout;
-use super::layers::{Conv3, Linear, Norm, Weights, time_embedding};
+use super::layers::{Conv3, Linear, Norm, Weights, add_rows, time_embedding};
 use super::{Inputs, Outputs};
 use crate::Result;
 
@@ -46,8 +46,8 @@ impl Residual {
 
     fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
         let h = self.first.forward(&self.norm.forward(x)?.silu()?)?;
-        let context = self.context.forward(context)?.unsqueeze(1)?.unsqueeze(1)?;
-        let h = self.middle_norm.forward(&h.broadcast_add(&context)?)?;
+        let h = add_rows(&h, &self.context.forward(context)?)?;
+        let h = self.middle_norm.forward(&h)?;
         Ok((x + self.second.forward(&h.silu()?)?)?)
     }
 }

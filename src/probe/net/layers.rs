@@ -1,14 +1,15 @@
-//! Layers that train in candle: built from operations whose gradients were checked, since candle's
-//! own `LayerNorm`, `RmsNorm` and `softmax_last_dim` lose them without a word.
+//! Layers that train in candle, built from operations whose gradients are checked in the tests, since
+//! candle's own `LayerNorm`, `RmsNorm` and `softmax_last_dim` lose them without a word.
 //!
 //! Activations are channels-last, (rows, height, width, channels), so that a 1×1 convolution and a
 //! dense layer are one thing and a 3×3 convolution is an unfold and one matrix product.
 
 use std::collections::BTreeMap;
 
-use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Shape, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 
 use super::super::random::Random;
+use super::ops::{AddRows, Normalize, Unfold};
 use crate::{Error, Result};
 
 /// Where a network's weights come from and are kept: freshly drawn, or read from a file.
@@ -96,11 +97,13 @@ impl Linear {
         if let Some(last) = shape.last_mut() {
             *last = outputs;
         }
-        Ok(y.broadcast_add(&self.bias)?.reshape(shape)?)
+        add_rows(&y, &self.bias.unsqueeze(0)?)?
+            .reshape(shape)
+            .map_err(Error::from)
     }
 }
 
-/// Layer normalization over the last dimension (Ba et al. 2016), from primitives.
+/// Layer normalization over the last dimension (Ba et al. 2016).
 pub struct Norm {
     scale: Tensor,
     shift: Tensor,
@@ -115,12 +118,8 @@ impl Norm {
     }
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-        let unit = centred.broadcast_div(&(variance + 1e-5)?.sqrt()?)?;
-        Ok(unit
-            .broadcast_mul(&self.scale)?
-            .broadcast_add(&self.shift)?)
+        let x = x.contiguous()?;
+        Ok(x.apply_op3(&self.scale, &self.shift, Normalize)?)
     }
 }
 
@@ -146,6 +145,11 @@ impl Conv3 {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.0.forward(&x.contiguous()?.apply_op1(Unfold)?)
     }
+}
+
+/// Adds row `g` of `added`, (groups, channels), to all of the g-th equal share of `x`'s rows.
+pub fn add_rows(x: &Tensor, added: &Tensor) -> Result<Tensor> {
+    Ok(x.contiguous()?.apply_op2(&added.contiguous()?, AddRows)?)
 }
 
 /// Halves a grid by the mean of 2×2 cells; an odd last row or column, and a side of 1, stay.
@@ -176,95 +180,6 @@ pub fn time_embedding(time: &Tensor, frequencies: usize) -> Result<Tensor> {
     let scales = Tensor::new(scales, &Device::Cpu)?.unsqueeze(0)?;
     let phase = time.unsqueeze(1)?.broadcast_mul(&scales)?;
     Ok(Tensor::cat(&[phase.sin()?, phase.cos()?], 1)?)
-}
-
-/// The 3×3 neighbourhood of every cell, zeros beyond the edge:
-/// (rows, height, width, c) → (rows, height, width, 9c).
-struct Unfold;
-
-/// The transpose of [`Unfold`]: adds every neighbourhood back to the cells it was read from.
-struct Fold;
-
-/// Calls `copy(cell, neighbour, offset)` for each pair of cells of a grid that are neighbours.
-fn neighbours(
-    (rows, height, width): (usize, usize, usize),
-    mut copy: impl FnMut(usize, usize, usize),
-) {
-    for row in 0..rows {
-        for y in 0..height {
-            for x in 0..width {
-                let cell = (row * height + y) * width + x;
-                for offset in 0..9 {
-                    let (ny, nx) = (y + offset / 3, x + offset % 3);
-                    if (1..=height).contains(&ny) && (1..=width).contains(&nx) {
-                        copy(cell, (row * height + ny - 1) * width + nx - 1, offset);
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
-    match (storage, layout.contiguous_offsets()) {
-        (CpuStorage::F32(values), Some((start, end))) => Ok(&values[start..end]),
-        _ => candle_core::bail!("a 3×3 neighbourhood is read from contiguous f32 only"),
-    }
-}
-
-impl CustomOp1 for Unfold {
-    fn name(&self) -> &'static str {
-        "unfold-3x3"
-    }
-
-    fn cpu_fwd(
-        &self,
-        storage: &CpuStorage,
-        layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let source = values(storage, layout)?;
-        let (rows, height, width, c) = layout.shape().dims4()?;
-        let mut out = vec![0f32; rows * height * width * 9 * c];
-        neighbours((rows, height, width), |cell, neighbour, offset| {
-            out[(cell * 9 + offset) * c..][..c].copy_from_slice(&source[neighbour * c..][..c]);
-        });
-        Ok((
-            CpuStorage::F32(out),
-            Shape::from((rows, height, width, 9 * c)),
-        ))
-    }
-
-    fn bwd(
-        &self,
-        _arg: &Tensor,
-        _res: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<Option<Tensor>> {
-        Ok(Some(grad.contiguous()?.apply_op1_no_bwd(&Fold)?))
-    }
-}
-
-impl CustomOp1 for Fold {
-    fn name(&self) -> &'static str {
-        "fold-3x3"
-    }
-
-    fn cpu_fwd(
-        &self,
-        storage: &CpuStorage,
-        layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let source = values(storage, layout)?;
-        let (rows, height, width, c9) = layout.shape().dims4()?;
-        let c = c9 / 9;
-        let mut out = vec![0f32; rows * height * width * c];
-        neighbours((rows, height, width), |cell, neighbour, offset| {
-            let from = &source[(cell * 9 + offset) * c..][..c];
-            let into = &mut out[neighbour * c..][..c];
-            into.iter_mut().zip(from).for_each(|(a, b)| *a += b);
-        });
-        Ok((CpuStorage::F32(out), Shape::from((rows, height, width, c))))
-    }
 }
 
 #[cfg(test)]

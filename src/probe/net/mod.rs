@@ -3,6 +3,7 @@
 mod attention;
 mod full;
 pub mod layers;
+mod ops;
 mod prompt;
 
 use candle_core::{Device, Tensor};
