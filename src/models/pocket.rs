@@ -33,7 +33,7 @@ pub static FILES: Embedded = embedded![
 ];
 
 /// The probes that were trained for it.
-pub static PROBES: Embedded = embedded![];
+pub static PROBES: Embedded = embedded!["probes/composition.safetensors"];
 
 /// Its weights, in bytes as shipped, and its picture's pixels: too little to matter, but said.
 pub fn weight_bytes() -> u64 {

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub struct Args {
     /// Folders that `probe collect` filled, all of one model and one set of settings.
     #[arg(long, value_name = "DIR", required = true, num_args = 1..)]
-    data: Vec<PathBuf>,
+    from: Vec<PathBuf>,
 
     /// Networks of each design, each from a seed of its own; their answers are averaged.
     #[arg(long, value_name = "N", default_value_t = 3)]
@@ -45,7 +45,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args, globals: &Globals) -> Result<()> {
-    let mut collected = Collected::read(&args.data)?;
+    let mut collected = Collected::read(&args.from)?;
     // The same weights may be collected from a folder and used under a name.
     if let Some(name) = &globals.model {
         collected.manifest.model_name = name.clone();
