@@ -94,7 +94,7 @@ fn seeds_ranked(reply: &RankReply) -> Vec<u32> {
 async fn a_prediction_depends_on_its_candidate_alone() {
     let (one, _folder) = fresh();
     let together = one.predict(predict(&[9, 2, 5]), &caller()).await.unwrap();
-    assert!(together.common.calibrated && together.common.complete);
+    assert!(together.common.complete);
     assert_eq!(together.candidates.len(), 3);
     let (other, _folder) = fresh();
     let alone = other.predict(predict(&[5]), &caller()).await.unwrap();
@@ -116,16 +116,27 @@ async fn what_was_predicted_before_is_not_paid_again() {
 }
 
 #[tokio::test]
-async fn every_interval_holds_its_point() {
+async fn every_interval_holds_its_point_and_there_is_none_without_a_probe() {
     let (it, _folder) = fresh();
     let reply = it.predict(predict(&[0, 1, 2]), &caller()).await.unwrap();
-    let [low, high] = reply.interval.unwrap();
-    assert!((low..=high).contains(&reply.expected_quality.unwrap()));
-    assert!((0.0..=1.0).contains(&reply.prompt_risk.unwrap()));
+    let calibrated = reply.common.calibrated;
+    assert_eq!(reply.interval.is_some(), calibrated);
+    assert_eq!(reply.prompt_risk.is_some(), calibrated);
+    let holds = |interval: Option<[f64; 2]>, point: f64| {
+        interval.is_none_or(|[low, high]| (low..=high).contains(&point))
+    };
+    assert!(holds(reply.interval, reply.expected_quality.unwrap()));
     for candidate in &reply.candidates {
-        let [low, high] = candidate.interval.unwrap();
-        assert!((low..=high).contains(&candidate.quality), "{candidate:?}");
-        assert!((0.0..=1.0).contains(&candidate.p_good.unwrap()));
+        assert_eq!(candidate.interval.is_some(), calibrated);
+        assert!(
+            holds(candidate.interval, candidate.quality),
+            "{candidate:?}"
+        );
+        assert!(
+            candidate
+                .p_good
+                .is_none_or(|chance| (0.0..=1.0).contains(&chance))
+        );
     }
 }
 
@@ -135,7 +146,7 @@ async fn an_impatient_call_goes_on_where_the_last_one_stopped() {
     // The weights are there: the clock is for the steps.
     it.engine.open(it.models.default_name()).await.unwrap();
     let impatient = Caller {
-        patience: Some(Duration::from_millis(60)),
+        patience: Some(Duration::from_millis(250)),
         ..caller()
     };
     let seeds: Vec<u32> = (0..12).collect();
@@ -192,7 +203,8 @@ async fn progress_begins_at_nothing_never_falls_and_ends_at_all() {
 
 #[tokio::test]
 async fn a_race_keeps_to_its_budget_and_ranks_every_seed_once() {
-    for budget in [16, 17, 40, 80, 150] {
+    // Every seed once to step 5, and more, up to a race that may take it further.
+    for budget in [80, 81, 100, 160] {
         let (it, _folder) = fresh();
         let reply = it.rank(rank(8, Some(budget)), &caller()).await.unwrap();
         assert!(
@@ -208,9 +220,10 @@ async fn a_race_keeps_to_its_budget_and_ranks_every_seed_once() {
     }
     let (it, _folder) = fresh();
     let too_little = it.rank(rank(8, Some(15)), &caller()).await.unwrap_err();
+    let text = too_little.to_string();
     assert!(
-        too_little.to_string().contains("at least 16"),
-        "{too_little}"
+        text.starts_with("budget: 15") && text.contains("at least"),
+        "{text}"
     );
 }
 
@@ -230,10 +243,10 @@ async fn the_same_race_has_the_same_ranking_whatever_is_kept() {
 #[tokio::test]
 async fn a_contact_sheet_is_within_the_budget_too() {
     let (it, folder) = fresh();
-    let mut request = rank(4, Some(40));
+    let mut request = rank(4, Some(60));
     request.contact_sheet = true;
     let reply = it.rank(request.clone(), &caller()).await.unwrap();
-    assert!(reply.common.cost.evaluations <= 40);
+    assert!(reply.common.cost.evaluations <= 60);
     assert!(reply.contact_sheet.unwrap().is_file());
     drop(it);
     // The predictions are known and the latents are gone.
@@ -241,7 +254,7 @@ async fn a_contact_sheet_is_within_the_budget_too() {
         .rank(request, &caller())
         .await
         .unwrap();
-    assert!(reply.common.cost.evaluations <= 40);
+    assert!(reply.common.cost.evaluations <= 60);
     assert!(reply.contact_sheet.unwrap().is_file());
 }
 
@@ -280,8 +293,12 @@ async fn a_render_that_nobody_foresaw_is_predicted_on_the_way() {
     let reply = it.render(request, &caller()).await.unwrap();
     assert_eq!(reply.common.cost.evaluations, 25 * 2);
     let predicted = it.predict(predict(&[7]), &caller()).await.unwrap();
-    assert_eq!(predicted.common.cost.evaluations, 0, "it was kept");
-    assert_eq!(reply.predicted, Some(predicted.candidates[0].quality));
+    if reply.common.calibrated {
+        assert_eq!(predicted.common.cost.evaluations, 0, "it was kept");
+        assert_eq!(reply.predicted, Some(predicted.candidates[0].quality));
+    } else {
+        assert_eq!(reply.predicted, None, "nobody can say");
+    }
 }
 
 #[tokio::test]
@@ -350,7 +367,7 @@ async fn bad_arguments_are_refused_before_any_work() {
     );
     let error = refuse(&|r| r.settings.metric = Some("beauty".into())).await;
     assert!(
-        error.starts_with("metric:") && error.contains("composition"),
+        error.starts_with("metric:") && error.contains("Known: "),
         "{error}"
     );
     let error = refuse(&|r| r.prompt = "a photo of a cat".into()).await;
