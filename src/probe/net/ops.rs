@@ -47,11 +47,7 @@ impl CustomOp1 for Unfold {
         "unfold-3x3"
     }
 
-    fn cpu_fwd(
-        &self,
-        storage: &CpuStorage,
-        layout: &Layout,
-    ) -> Out<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Out<(CpuStorage, Shape)> {
         let source = values(storage, layout)?;
         let (rows, height, width, c) = layout.shape().dims4()?;
         let mut out = vec![0f32; rows * height * width * 9 * c];
@@ -64,12 +60,7 @@ impl CustomOp1 for Unfold {
         ))
     }
 
-    fn bwd(
-        &self,
-        _arg: &Tensor,
-        _res: &Tensor,
-        grad: &Tensor,
-    ) -> Out<Option<Tensor>> {
+    fn bwd(&self, _arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Out<Option<Tensor>> {
         Ok(Some(grad.contiguous()?.apply_op1_no_bwd(&Fold)?))
     }
 }
@@ -79,11 +70,7 @@ impl CustomOp1 for Fold {
         "fold-3x3"
     }
 
-    fn cpu_fwd(
-        &self,
-        storage: &CpuStorage,
-        layout: &Layout,
-    ) -> Out<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Out<(CpuStorage, Shape)> {
         let source = values(storage, layout)?;
         let (rows, height, width, c9) = layout.shape().dims4()?;
         let c = c9 / 9;
@@ -125,7 +112,10 @@ impl CustomOp3 for Normalize {
         let x = values(x, x_layout)?;
         let (scale, shift) = (values(scale, scale_layout)?, values(shift, shift_layout)?);
         let mut out = vec![0f32; x.len()];
-        for (row, out) in x.chunks_exact(scale.len()).zip(out.chunks_exact_mut(scale.len())) {
+        for (row, out) in x
+            .chunks_exact(scale.len())
+            .zip(out.chunks_exact_mut(scale.len()))
+        {
             let (mean, inverse) = moments(row);
             for i in 0..row.len() {
                 out[i] = (row[i] - mean) * inverse * scale[i] + shift[i];
