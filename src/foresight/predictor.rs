@@ -130,8 +130,8 @@ impl Predictor {
 
     /// One prediction an observation.
     pub fn predict(&self, seen: &[(&Observation, &[Word])]) -> Result<Vec<Prediction>> {
-        match &self.probe {
-            Some(probe) => probe.predict(seen),
+        let predictions: Vec<Prediction> = match &self.probe {
+            Some(probe) => probe.predict(seen)?,
             None => seen
                 .iter()
                 .map(|(observation, words)| {
@@ -141,8 +141,9 @@ impl Predictor {
                     prediction.p_good = None;
                     Ok(prediction)
                 })
-                .collect(),
-        }
+                .collect::<Result<_>>()?,
+        };
+        Ok(predictions.into_iter().map(Prediction::rounded).collect())
     }
 }
 

@@ -57,6 +57,20 @@ pub struct Prediction {
     pub word_risks: Vec<f64>,
 }
 
+impl Prediction {
+    /// To six decimals: more than any probe knows, short to read, and the same number again once it
+    /// was kept as text. Rounding keeps the order, so the interval still holds its point.
+    pub fn rounded(self) -> Self {
+        let round = |x: f64| (x * 1e6).round() / 1e6;
+        Self {
+            quality: round(self.quality),
+            interval: self.interval.map(|ends| ends.map(round)),
+            p_good: self.p_good.map(round),
+            word_risks: self.word_risks.into_iter().map(round).collect(),
+        }
+    }
+}
+
 /// What a probe file says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProbeCard {

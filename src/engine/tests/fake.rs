@@ -131,16 +131,21 @@ impl Backbone for Fake {
     }
 
     fn denoise(&self, input: &DenoiserInput<'_>, tap: &TapRequest) -> Result<(Tensor, Tapped)> {
-        let length = input.texts[0].embeds.mean_all()?.to_scalar::<f32>()?;
-        self.watch.pass(length as usize);
-        match length as usize {
-            PANICS => panic!("the denoiser was told to panic"),
-            FAILS => return Err(Error::OutOfMemory("the denoiser was told to fail".into())),
-            _ => {}
+        let (mut outputs, mut maps) = (Vec::new(), Vec::new());
+        for (row, (text, time)) in input.texts.iter().zip(input.timesteps).enumerate() {
+            let length = text.embeds.mean_all()?.to_scalar::<f32>()?;
+            self.watch.pass(length as usize);
+            match length as usize {
+                PANICS => panic!("the denoiser was told to panic"),
+                FAILS => return Err(Error::OutOfMemory("the denoiser was told to fail".into())),
+                _ => {}
+            }
+            let latents = input.latents.narrow(0, row, 1)?;
+            let shift = f64::from(*time) * 0.01 + f64::from(length) * 0.1;
+            outputs.push(((&latents * 0.7)?.sin()? + shift)?);
+            maps.push(latents.mean_all()?.reshape((1, 1, 1, 1))?);
         }
-        let time = f64::from(input.timesteps[0]);
-        let output = ((input.latents * 0.7)?.sin()? + (time * 0.01 + f64::from(length) * 0.1))?;
-        let map = input.latents.mean_all()?.reshape((1, 1, 1, 1))?;
+        let (output, map) = (Tensor::cat(&outputs, 0)?, Tensor::cat(&maps, 0)?);
         let tapped = Tapped {
             maps: tap
                 .blocks
