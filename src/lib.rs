@@ -5,12 +5,13 @@
 //!
 //! ```text
 //! cli, server          a command line, and an MCP server: the only one that knows MCP
+//!   └ evaluation       measures the predictions, and what the jobs built on them deliver
 //!   └ foresight        the four jobs: predict, rank, refine, render
 //!       ├ engine       one thread that owns the device and steps trajectories in batches
 //!       ├ store        the records behind the handles, on disk
 //!       ├ models       which models there are, where they lie, how they are fetched
 //!       ├ pictures     PNGs with metadata, thumbnails, contact sheets
-//!       ├ probe        the learned predictor: its features, network, training and evaluation
+//!       ├ probe        the learned predictor: its features, network and training
 //!       └ scorers      what measures a finished image
 //!            └ world   the embedded model's world of shapes: scenes, wordings, renders
 //!   engine
@@ -23,6 +24,7 @@ pub mod candidate;
 pub mod cli;
 pub mod engine;
 pub mod error;
+pub mod evaluation;
 pub mod foresight;
 pub mod models;
 pub mod pictures;

@@ -4,12 +4,12 @@
 //! ```text
 //! collect   runs trajectories, and keeps what was seen of them and how they came out   (shard)
 //! train     fits the networks and calibrates them on scenes of their own    (fit, calibration)
-//! eval      measures a probe on fresh prompts, next to its baselines                   (stats)
 //! ```
+//!
+//! What a probe is worth is measured in [`crate::evaluation`].
 
 pub mod calibration;
 pub mod collect;
-pub mod eval;
 pub mod features;
 mod file;
 pub mod fit;
@@ -18,7 +18,7 @@ pub mod net;
 mod optim;
 pub mod prompts;
 pub mod random;
-mod run;
+pub(crate) mod run;
 pub mod shard;
 pub mod split;
 pub mod stats;

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::super::stats::{auc, bootstrap, calibration_error, kendall, pearson, spearman, within};
 use super::sample::{Candidates, PREDICTORS};
 use super::{BINS, BOOTSTRAP_SEED, BySeed, Calibration, Difference, RESAMPLES, Words};
+use crate::probe::stats::{auc, bootstrap, calibration_error, kendall, pearson, spearman, within};
 
 /// One predictor at one step, each figure with its 95 % interval over prompts.
 #[derive(Clone, Debug, Serialize)]

@@ -98,7 +98,7 @@ pub fn evaluate(candidates: &Candidates) -> Evaluation {
     let all = groups.concat();
     let within: f64 = groups
         .iter()
-        .map(|g| super::stats::deviation(g).powi(2))
+        .map(|g| crate::probe::stats::deviation(g).powi(2))
         .sum::<f64>()
         / groups.len().max(1) as f64;
     let good = all.iter().filter(|s| **s >= candidates.good).count();
@@ -107,7 +107,7 @@ pub fn evaluate(candidates: &Candidates) -> Evaluation {
         model: candidates.model.clone(),
         metric: candidates.metric.clone(),
         good: candidates.good,
-        icc: super::stats::icc(groups),
+        icc: crate::probe::stats::icc(groups),
         prompts: groups.len(),
         seeds: groups.first().map_or(0, Vec::len),
         table: table::table(candidates),
@@ -116,8 +116,8 @@ pub fn evaluate(candidates: &Candidates) -> Evaluation {
         frontier,
         against_best_of_k,
         extras: Extras {
-            mean: super::stats::mean(&all),
-            deviation: super::stats::deviation(&all),
+            mean: crate::probe::stats::mean(&all),
+            deviation: crate::probe::stats::deviation(&all),
             within_deviation: within.sqrt(),
             good_share: good as f64 / all.len().max(1) as f64,
             differences: table::differences(candidates),

@@ -3,9 +3,9 @@
 
 use serde::Serialize;
 
-use super::super::stats::{bootstrap, mean};
 use super::sample::Candidates;
 use super::{BOOTSTRAP_SEED, RESAMPLES};
+use crate::probe::stats::{bootstrap, mean};
 
 /// A way of delivering one image a prompt.
 #[derive(Clone, Debug, Serialize)]

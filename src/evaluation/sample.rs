@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::super::net::Design;
-use super::super::prompts::{Asked, Source};
-use super::super::random::Random;
-use super::super::run::{picture, run, words_wrong};
-use super::super::unlearned::shapes;
-use super::super::{Prediction, Probe};
 use crate::Result;
 use crate::backbones::{Backbone, TapRequest, Word};
 use crate::candidate::{Seed, Settings};
+use crate::probe::net::Design;
+use crate::probe::prompts::{Asked, Source};
+use crate::probe::random::Random;
+use crate::probe::run::{picture, run, words_wrong};
+use crate::probe::unlearned::shapes;
+use crate::probe::{Prediction, Probe};
 use crate::sampling::Observation;
 use crate::scorers::Scorer;
 
@@ -193,7 +193,7 @@ fn say(
     let known: Vec<_> = shapes.iter().flatten().collect();
     let count = known.len().max(1) as f64;
     // Concentrated attention is taken to be a good sign.
-    let of = |part: fn(&super::super::unlearned::Shape) -> f64| {
+    let of = |part: fn(&crate::probe::unlearned::Shape) -> f64| {
         known.iter().map(|shape| part(shape)).sum::<f64>() / count
     };
     by_predictor.insert("attention-entropy", -of(|s| s.entropy));

@@ -1,7 +1,7 @@
 //! What an evaluation must show, on made-up candidates whose truth is known.
 
-use super::super::random::Random;
 use super::*;
+use crate::probe::random::Random;
 
 fn normal(random: &mut Random) -> f64 {
     (0..12).map(|_| random.unit()).sum::<f64>() - 6.0
