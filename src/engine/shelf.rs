@@ -47,7 +47,8 @@ impl Kept {
 fn bytes_of(observation: &Observation) -> u64 {
     let bytes = |t: &Tensor| (t.elem_count() * t.dtype().size_in_bytes()) as u64;
     let maps: u64 = observation.maps.values().map(bytes).sum();
-    bytes(&observation.x0) + maps + observation.middle.as_ref().map_or(0, bytes)
+    let more = observation.previous_x0.iter().chain(&observation.middle);
+    bytes(&observation.x0) + maps + more.map(bytes).sum::<u64>()
 }
 
 /// Candidates in flight, which stay whatever they weigh, and paused ones, which go when memory is
@@ -123,6 +124,7 @@ mod tests {
         Arc::new(Observation {
             steps_done: step,
             x0: tensor(values),
+            previous_x0: None,
             maps: BTreeMap::from([("mid".to_owned(), tensor(values))]),
             middle: None,
             text: TextState {

@@ -41,6 +41,8 @@ pub struct Observation {
     pub steps_done: usize,
     /// The predicted finished latents, (channels, height, width), f32 on the CPU.
     pub x0: Tensor,
+    /// `x0` of the step before; `None` where there was none.
+    pub previous_x0: Option<Tensor>,
     /// Module path → (heads, image queries, text keys) of the conditional half, f32 on the CPU.
     pub maps: BTreeMap<String, Tensor>,
     /// The activations after the middle block, (channels, height, width), f32 on the CPU.

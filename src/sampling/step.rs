@@ -47,9 +47,9 @@ pub fn step_all(
             None => None,
         };
         let output = trajectory.guided(backbone, positive, negative)?;
-        let x0 = trajectory.advance(&output)?;
+        let previous = trajectory.advance(&output)?;
         observations.push(match tap {
-            Some(tap) => Some(observe(trajectory, tap, x0, tapped)?),
+            Some(tap) => Some(observe(trajectory, tap, previous, tapped)?),
             None => None,
         });
     }
@@ -175,9 +175,12 @@ fn denoise_grouped(backbone: &dyn Backbone, rows: &[Row]) -> Result<Vec<(Tensor,
 fn observe(
     trajectory: &Trajectory,
     tap: &TapRequest,
-    x0: Tensor,
+    previous_x0: Option<Tensor>,
     tapped: Tapped,
 ) -> Result<Observation> {
+    let x0 = trajectory
+        .x0()
+        .ok_or_else(|| Error::Internal("an observation before the first step".into()))?;
     if let Some(missing) = tap.blocks.iter().find(|b| !tapped.maps.contains_key(*b)) {
         return Err(Error::Internal(format!(
             "the block {missing} was not tapped"
@@ -193,7 +196,8 @@ fn observe(
         |t: &Tensor| -> Result<Tensor> { Ok(t.to_dtype(DType::F32)?.to_device(&Device::Cpu)?) };
     Ok(Observation {
         steps_done: trajectory.steps_done(),
-        x0: plain(&x0)?,
+        x0: plain(x0)?,
+        previous_x0: previous_x0.as_ref().map(plain).transpose()?,
         maps: tapped
             .maps
             .into_iter()

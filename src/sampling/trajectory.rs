@@ -15,6 +15,8 @@ use crate::{Error, Result};
 pub struct Trajectory {
     /// (1, channels, height, width), f32, on the backbone's device.
     latents: Tensor,
+    /// The finished latents as the last step predicted them.
+    x0: Option<Tensor>,
     steps_done: usize,
     schedule: Arc<Schedule>,
     conditioning: Arc<Conditioning>,
@@ -71,6 +73,7 @@ impl Trajectory {
         let noise = noise.to_dtype(DType::F32)?.to_device(backbone.device())?;
         Ok(Self {
             latents: (noise * f64::from(schedule.init_noise_sigma))?,
+            x0: None,
             steps_done: 0,
             schedule: Arc::new(schedule),
             conditioning,
@@ -83,6 +86,12 @@ impl Trajectory {
     /// (1, channels, height, width), f32.
     pub fn latents(&self) -> &Tensor {
         &self.latents
+    }
+
+    /// The finished latents as the last step predicted them, of the latents' shape; `None` before
+    /// the first.
+    pub fn x0(&self) -> Option<&Tensor> {
+        self.x0.as_ref()
     }
 
     pub fn steps_done(&self) -> usize {
@@ -122,6 +131,7 @@ impl Trajectory {
         let tensors = states.flat_map(|s| std::iter::once(&s.embeds).chain(&s.pooled));
         tensors
             .chain([&self.latents])
+            .chain(&self.x0)
             .map(|t| (t.elem_count() * t.dtype().size_in_bytes()) as u64)
             .sum()
     }
@@ -150,8 +160,9 @@ impl Trajectory {
         }
     }
 
-    /// Euler's step by the denoiser's guided output, f32. Gives the predicted finished latents.
-    pub(super) fn advance(&mut self, output: &Tensor) -> Result<Tensor> {
+    /// Euler's step by the denoiser's guided output, f32. Gives the finished latents that the step
+    /// before predicted; its own are then [`Trajectory::x0`].
+    pub(super) fn advance(&mut self, output: &Tensor) -> Result<Option<Tensor>> {
         let sigma = self.schedule.sigmas[self.steps_done];
         let next = self.schedule.sigmas[self.steps_done + 1];
         let x0 = match self.schedule.prediction {
@@ -165,7 +176,7 @@ impl Trajectory {
         let slope = divided(&(&self.latents - &x0)?, sigma)?;
         self.latents = (&self.latents + (slope * f64::from(next - sigma))?)?;
         self.steps_done += 1;
-        Ok(x0)
+        Ok(self.x0.replace(x0))
     }
 }
 
