@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use foreseed::backbones::{self, Backbone, ModelFiles, TapRequest};
 use foreseed::candidate::{Candidate, Seed, Settings};
-use foreseed::sampling::{Trajectory, step_all};
+use foreseed::sampling::{Observation, Trajectory, glimpse_all, step_all};
 
 fn model() -> Box<dyn Backbone> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sdxl/epsilon");
@@ -108,6 +108,136 @@ fn tapping_changes_no_latents_and_gives_maps_that_sum_to_one() {
                 "{block}: a query's attention sums to {sum}"
             );
         }
+    }
+}
+
+fn all_of(backbone: &dyn Backbone) -> TapRequest {
+    TapRequest {
+        blocks: backbone.facts().tappable.clone(),
+        middle: true,
+    }
+}
+
+fn same(a: &Observation, b: &Observation) {
+    assert_eq!((a.steps_done, a.glimpse), (b.steps_done, b.glimpse));
+    assert_eq!(bits(&a.x0), bits(&b.x0));
+    assert_eq!(
+        a.previous_x0.as_ref().map(bits),
+        b.previous_x0.as_ref().map(bits)
+    );
+    assert_eq!(a.middle.as_ref().map(bits), b.middle.as_ref().map(bits));
+    let maps = |o: &Observation| -> Vec<_> {
+        let maps = o.maps.iter();
+        maps.map(|(path, map)| (path.clone(), bits(map))).collect()
+    };
+    assert_eq!(maps(a), maps(b));
+}
+
+#[test]
+fn a_glimpsed_step_comes_out_the_same_to_the_bit_and_costs_no_more() {
+    for guidance in [5.0, 1.0] {
+        let backbone = model();
+        let backbone = backbone.as_ref();
+        let tap = all_of(backbone);
+        let mut plain: Vec<Trajectory> = (0..5)
+            .map(|seed| {
+                let mut candidate = candidate(seed);
+                candidate.settings.guidance = guidance;
+                Trajectory::start(backbone, &candidate).unwrap()
+            })
+            .collect();
+        let mut glimpsed = plain.clone();
+        for step in 0..6 {
+            let mut all: Vec<&mut Trajectory> = glimpsed.iter_mut().collect();
+            // One of them is not glimpsed: the batch is mixed.
+            let seen = glimpse_all(backbone, &mut all[..4], &[&tap; 4]).unwrap();
+            assert!(seen.iter().all(|s| s.glimpse && s.steps_done == step));
+            let a_step = all[0].evaluations_a_step();
+            let left = all[0].evaluations_left_in_step(backbone.facts(), &tap);
+            assert_eq!(left, a_step - 1);
+            assert_eq!(
+                all[4].evaluations_left_in_step(backbone.facts(), &tap),
+                a_step
+            );
+            let after = step_all(backbone, &mut all, &[Some(&tap); 5]).unwrap();
+            let mut all: Vec<&mut Trajectory> = plain.iter_mut().collect();
+            let straight = step_all(backbone, &mut all, &[Some(&tap); 5]).unwrap();
+            for (after, straight) in after.iter().zip(&straight) {
+                same(after.as_ref().unwrap(), straight.as_ref().unwrap());
+            }
+        }
+        for (glimpsed, plain) in glimpsed.iter().zip(&plain) {
+            assert!(glimpsed.is_done());
+            assert_eq!(bits(glimpsed.latents()), bits(plain.latents()));
+        }
+    }
+}
+
+#[test]
+fn a_glimpse_shows_what_the_whole_step_reads_in_its_first_half() {
+    let backbone = model();
+    let backbone = backbone.as_ref();
+    let tap = all_of(backbone);
+    let mut trajectory = Trajectory::start(backbone, &candidate(2)).unwrap();
+    let (mut before, mut two_before): (Option<Tensor>, Option<Tensor>) = (None, None);
+    for _ in 0..3 {
+        let glimpse = glimpse_all(backbone, &mut [&mut trajectory], &[&tap]).unwrap();
+        let whole = step_all(backbone, &mut [&mut trajectory], &[Some(&tap)]).unwrap();
+        let (glimpse, whole) = (&glimpse[0], whole[0].as_ref().unwrap());
+        assert_eq!(
+            glimpse.maps.keys().cloned().collect::<Vec<_>>().len(),
+            backbone.facts().glimpsed.len()
+        );
+        assert!(glimpse.maps.len() < whole.maps.len());
+        for (path, map) in &glimpse.maps {
+            assert_eq!(bits(map), bits(&whole.maps[path]), "{path}");
+        }
+        let middle = |o: &Observation| o.middle.as_ref().map(bits);
+        assert_eq!(middle(glimpse), middle(whole));
+        match &before {
+            Some(before) => assert_eq!(bits(&glimpse.x0), bits(before)),
+            None => assert!(bits(&glimpse.x0).iter().all(|b| *b == 0)),
+        }
+        assert_eq!(
+            glimpse.previous_x0.as_ref().map(bits),
+            two_before.as_ref().map(bits)
+        );
+        assert_eq!(
+            whole.previous_x0.as_ref().map(bits),
+            before.as_ref().map(bits)
+        );
+        (two_before, before) = (before, Some(whole.x0.clone()));
+    }
+}
+
+#[test]
+fn a_trajectory_paused_at_a_glimpse_goes_on_to_the_same_latents() {
+    let backbone = model();
+    let backbone = backbone.as_ref();
+    let tap = all_of(backbone);
+    let mut straight = Trajectory::start(backbone, &candidate(4)).unwrap();
+    let mut kept = straight.clone();
+    run(backbone, &mut straight, 6);
+    run(backbone, &mut kept, 2);
+    let before = kept.bytes();
+    glimpse_all(backbone, &mut [&mut kept], &[&TapRequest::default()]).unwrap();
+    assert!(kept.half_bytes() > 0);
+    assert_eq!(kept.bytes(), before + kept.half_bytes());
+    let mut forgetful = kept.clone();
+    forgetful.forget_half();
+    assert_eq!(forgetful.bytes(), before);
+    // What this glimpse tapped does not hold what is asked for now: the step is done anew.
+    let mut wider = kept.clone();
+    let facts = backbone.facts();
+    assert_eq!(wider.evaluations_left_in_step(facts, &tap), 2);
+    let seen = step_all(backbone, &mut [&mut wider], &[Some(&tap)]).unwrap();
+    assert_eq!(seen[0].as_ref().unwrap().maps.len(), tap.blocks.len());
+    run(backbone, &mut wider, 3);
+    for trajectory in [&mut kept, &mut forgetful] {
+        run(backbone, trajectory, 4);
+    }
+    for trajectory in [kept, forgetful, wider] {
+        assert_eq!(bits(trajectory.latents()), bits(straight.latents()));
     }
 }
 

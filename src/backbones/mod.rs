@@ -74,6 +74,9 @@ pub struct Facts {
     pub tappable: Vec<String>,
     /// Those that the family taps when it is not told otherwise (the middle ones).
     pub default_tap: Vec<String>,
+    /// The blocks out of `tappable` that [`Backbone::begin`] runs through; none where the denoiser
+    /// is not run in halves.
+    pub glimpsed: Vec<String>,
     /// Bytes of the weights as loaded.
     pub weight_bytes: u64,
 }
@@ -121,6 +124,24 @@ impl TapRequest {
     pub fn wants(&self, block: &str) -> bool {
         self.blocks.iter().any(|b| b == block)
     }
+
+    /// What of it the first half of a model's denoiser runs through.
+    pub fn of_glimpse(&self, facts: &Facts) -> Self {
+        let seen = self.blocks.iter().filter(|b| facts.glimpsed.contains(b));
+        Self {
+            blocks: seen.cloned().collect(),
+            middle: self.middle,
+        }
+    }
+
+    /// What of it is left for the second half.
+    pub fn after_glimpse(&self, facts: &Facts) -> Self {
+        let unseen = self.blocks.iter().filter(|b| !facts.glimpsed.contains(b));
+        Self {
+            blocks: unseen.cloned().collect(),
+            middle: false,
+        }
+    }
 }
 
 /// What was read: rows are the batch's, as the denoiser was called.
@@ -130,6 +151,13 @@ pub struct Tapped {
     pub maps: BTreeMap<String, Tensor>,
     /// (rows, channels, height, width)
     pub middle: Option<Tensor>,
+}
+
+/// What the first half of the denoiser leaves for the second.
+#[derive(Clone, Debug)]
+pub struct Half {
+    /// Each with a row a latent, in an order that only the model knows.
+    pub state: Vec<Tensor>,
 }
 
 /// One call of the denoiser: `rows` latents, each with its own text and time.
@@ -167,6 +195,23 @@ pub trait Backbone: Send + Sync {
     /// tapped.
     fn denoise(&self, input: &DenoiserInput<'_>, tap: &TapRequest) -> Result<(Tensor, Tapped)>;
 
+    /// The first half of an evaluation: what it leaves, and what was tapped in it. The activations
+    /// after the middle block are of this half.
+    fn begin(&self, _: &DenoiserInput<'_>, _: &TapRequest) -> Result<(Half, Tapped)> {
+        Err(no_halves(self.facts()))
+    }
+
+    /// The second half, for the very input that [`Backbone::begin`] was given, row by row: together
+    /// they give, to the bit, what [`Backbone::denoise`] gives. Taps what is in this half alone.
+    fn complete(
+        &self,
+        _: &Half,
+        _: &DenoiserInput<'_>,
+        _: &TapRequest,
+    ) -> Result<(Tensor, Tapped)> {
+        Err(no_halves(self.facts()))
+    }
+
     /// What a step costs: 2 where classifier-free guidance runs the denoiser on both halves.
     fn evaluations_per_step(&self, _negative: Option<&str>, guidance: f64) -> u64 {
         if guidance > 1.0 { 2 } else { 1 }
@@ -179,4 +224,11 @@ pub trait Backbone: Send + Sync {
 
     /// Latents (1, channels, height, width) → an image (1, 3, height, width), RGB in 0–1.
     fn decode(&self, latents: &Tensor) -> Result<Tensor>;
+}
+
+fn no_halves(facts: &Facts) -> crate::Error {
+    crate::Error::Internal(format!(
+        "the {} denoiser is not run in halves",
+        facts.family
+    ))
 }

@@ -123,6 +123,7 @@ mod tests {
         let tensor = |count| Tensor::zeros(count, DType::F32, &Device::Cpu).unwrap();
         Arc::new(Observation {
             steps_done: step,
+            glimpse: false,
             x0: tensor(values),
             previous_x0: None,
             maps: BTreeMap::from([("mid".to_owned(), tensor(values))]),

@@ -14,6 +14,7 @@ fn facts() -> Facts {
         sampler: "EulerDiscreteScheduler/v_prediction".into(),
         tappable: Vec::new(),
         default_tap: Vec::new(),
+        glimpsed: Vec::new(),
         weight_bytes: 0,
     }
 }

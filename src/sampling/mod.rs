@@ -2,6 +2,7 @@
 //! can be paused after any step and taken up again.
 
 mod noise;
+mod rows;
 mod step;
 mod trajectory;
 
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 pub use self::noise::standard_normal;
-pub use self::step::step_all;
+pub use self::step::{glimpse_all, step_all};
 pub use self::trajectory::Trajectory;
 use crate::backbones::TextState;
 
@@ -37,9 +38,14 @@ pub struct Schedule {
 /// What was seen of a trajectory at one step: enough for a probe, and independent of the device.
 #[derive(Clone, Debug)]
 pub struct Observation {
-    /// Steps done when it was taken (the step with index `steps_done - 1` was the tapped one).
+    /// Steps done when it was taken.
     pub steps_done: usize,
-    /// The predicted finished latents, (channels, height, width), f32 on the CPU.
+    /// Where the maps and the middle were read: in the last of the steps done (the one with the
+    /// index `steps_done - 1`) or, in a glimpse, half-way through the one after it, with no more
+    /// blocks than that half has.
+    pub glimpse: bool,
+    /// The predicted finished latents, (channels, height, width), f32 on the CPU; zeros in a
+    /// glimpse of the first step, before which nothing was predicted.
     pub x0: Tensor,
     /// `x0` of the step before; `None` where there was none.
     pub previous_x0: Option<Tensor>,

@@ -5,9 +5,16 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 
 use super::{Prediction, Schedule, standard_normal};
-use crate::backbones::{Backbone, Conditioning};
+use crate::backbones::{Backbone, Conditioning, Facts, Half, TapRequest, Tapped};
 use crate::candidate::{Candidate, Seed, Settings};
 use crate::{Error, Result};
+
+/// The conditional half of a step, done as far as the middle.
+#[derive(Clone, Debug)]
+pub(super) struct Glimpsed {
+    pub half: Half,
+    pub tapped: Tapped,
+}
 
 /// All that is needed to go on with a denoising: going on after a pause gives, to the bit, what
 /// running straight through gives.
@@ -15,8 +22,11 @@ use crate::{Error, Result};
 pub struct Trajectory {
     /// (1, channels, height, width), f32, on the backbone's device.
     latents: Tensor,
-    /// The finished latents as the last step predicted them.
+    /// The finished latents as the last step predicted them, and the one before it.
     x0: Option<Tensor>,
+    previous_x0: Option<Tensor>,
+    /// Of the next step, where it was glimpsed.
+    half: Option<Glimpsed>,
     steps_done: usize,
     schedule: Arc<Schedule>,
     conditioning: Arc<Conditioning>,
@@ -74,6 +84,8 @@ impl Trajectory {
         Ok(Self {
             latents: (noise * f64::from(schedule.init_noise_sigma))?,
             x0: None,
+            previous_x0: None,
+            half: None,
             steps_done: 0,
             schedule: Arc::new(schedule),
             conditioning,
@@ -92,6 +104,11 @@ impl Trajectory {
     /// the first.
     pub fn x0(&self) -> Option<&Tensor> {
         self.x0.as_ref()
+    }
+
+    /// [`Trajectory::x0`] of the step before.
+    pub fn previous_x0(&self) -> Option<&Tensor> {
+        self.previous_x0.as_ref()
     }
 
     pub fn steps_done(&self) -> usize {
@@ -124,16 +141,47 @@ impl Trajectory {
         1 + u64::from(self.conditioning.negative.is_some())
     }
 
+    /// Denoiser evaluations that the next step takes, observed with `tap`: one less where a glimpse
+    /// of it is kept that holds what `tap` asks of that half.
+    pub fn evaluations_left_in_step(&self, facts: &Facts, tap: &TapRequest) -> u64 {
+        self.evaluations_a_step() - u64::from(self.half_for(facts, tap).is_some())
+    }
+
+    /// What a glimpse left, if it can stand for the first half of a step observed with `tap`.
+    pub(super) fn half_for(&self, facts: &Facts, tap: &TapRequest) -> Option<&Glimpsed> {
+        let tap = tap.of_glimpse(facts);
+        self.half.as_ref().filter(|glimpsed| {
+            let tapped = &glimpsed.tapped;
+            tap.blocks.iter().all(|b| tapped.maps.contains_key(b))
+                && (tapped.middle.is_some() || !tap.middle)
+        })
+    }
+
+    pub(super) fn keep_half(&mut self, half: Glimpsed) {
+        self.half = Some(half);
+    }
+
+    /// Lets go of what a glimpse left: the step is then done from its beginning.
+    pub fn forget_half(&mut self) {
+        self.half = None;
+    }
+
+    /// Bytes of what a glimpse left; 0 where there is none.
+    pub fn half_bytes(&self) -> u64 {
+        self.half.as_ref().map_or(0, |glimpsed| {
+            let tapped = glimpsed.tapped.maps.values().chain(&glimpsed.tapped.middle);
+            glimpsed.half.state.iter().chain(tapped).map(bytes).sum()
+        })
+    }
+
     /// Bytes of its tensors; a conditioning shared with others counts in full.
     pub fn bytes(&self) -> u64 {
         let text = &self.conditioning;
         let states = std::iter::once(&text.positive).chain(&text.negative);
         let tensors = states.flat_map(|s| std::iter::once(&s.embeds).chain(&s.pooled));
-        tensors
-            .chain([&self.latents])
-            .chain(&self.x0)
-            .map(|t| (t.elem_count() * t.dtype().size_in_bytes()) as u64)
-            .sum()
+        let own = [Some(&self.latents), self.x0(), self.previous_x0()];
+        let tensors = tensors.chain(own.into_iter().flatten());
+        tensors.map(bytes).sum::<u64>() + self.half_bytes()
     }
 
     /// What the denoiser is told the time is.
@@ -160,9 +208,8 @@ impl Trajectory {
         }
     }
 
-    /// Euler's step by the denoiser's guided output, f32. Gives the finished latents that the step
-    /// before predicted; its own are then [`Trajectory::x0`].
-    pub(super) fn advance(&mut self, output: &Tensor) -> Result<Option<Tensor>> {
+    /// Euler's step by the denoiser's guided output, f32.
+    pub(super) fn advance(&mut self, output: &Tensor) -> Result<()> {
         let sigma = self.schedule.sigmas[self.steps_done];
         let next = self.schedule.sigmas[self.steps_done + 1];
         let x0 = match self.schedule.prediction {
@@ -176,7 +223,9 @@ impl Trajectory {
         let slope = divided(&(&self.latents - &x0)?, sigma)?;
         self.latents = (&self.latents + (slope * f64::from(next - sigma))?)?;
         self.steps_done += 1;
-        Ok(self.x0.replace(x0))
+        self.previous_x0 = self.x0.replace(x0);
+        self.half = None;
+        Ok(())
     }
 }
 
@@ -184,6 +233,10 @@ impl Trajectory {
 /// highest noise levels that rounding alone is more than the reference differs by.
 fn divided(x: &Tensor, by: f32) -> Result<Tensor> {
     Ok(x.broadcast_div(&Tensor::new(by, x.device())?)?)
+}
+
+fn bytes(tensor: &Tensor) -> u64 {
+    (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64
 }
 
 fn latent_shape(backbone: &dyn Backbone, width: usize, height: usize) -> [usize; 4] {

@@ -10,13 +10,13 @@ use serde_json::Value;
 
 use self::config::UnetConfig;
 use self::text::TextEncoders;
-use self::unet::{Conditions, Unet};
+use self::unet::{Conditions, Halfway, Unet};
 use super::files::ModelFiles;
 use super::scheduler::EulerDiscrete;
 use super::tap::Tap;
 use super::vae;
 use super::weights::{Weights, weight_paths};
-use super::{Backbone, Conditioning, DenoiserInput, Facts, TapRequest, Tapped, Word};
+use super::{Backbone, Conditioning, DenoiserInput, Facts, Half, TapRequest, Tapped, Word};
 use crate::sampling::Schedule;
 use crate::{Error, Result};
 
@@ -132,7 +132,8 @@ impl Sdxl {
             true => files.json(DEFAULTS)?,
             false => Defaults::default(),
         };
-        let (tappable, default_tap) = unet.cross_attentions();
+        let attentions = unet.cross_attentions();
+        let glimpsed = [attentions.down, attentions.mid.clone()].concat();
         let facts = Facts {
             family: "sdxl",
             fingerprint: files.fingerprint(&fingerprinted(files)?)?,
@@ -144,8 +145,9 @@ impl Sdxl {
             default_steps: defaults.steps.unwrap_or(DEFAULT_STEPS),
             default_guidance: defaults.guidance.unwrap_or(DEFAULT_GUIDANCE),
             sampler: scheduler.name(),
-            tappable,
-            default_tap,
+            tappable: [glimpsed.as_slice(), &attentions.up].concat(),
+            default_tap: attentions.mid,
+            glimpsed,
             weight_bytes,
         };
         Ok(Self {
@@ -161,6 +163,43 @@ impl Sdxl {
             dtype,
         })
     }
+}
+
+impl Sdxl {
+    /// The first half of one evaluation of the UNet.
+    fn halfway(&self, input: &DenoiserInput<'_>, tap: &mut Tap<'_>) -> Result<Halfway> {
+        let rows = input.latents.dim(0)?;
+        if input.timesteps.len() != rows || input.texts.len() != rows {
+            return Err(Error::Internal(format!(
+                "{rows} latents with {} times and {} texts",
+                input.timesteps.len(),
+                input.texts.len()
+            )));
+        }
+        let pooled: Vec<&Tensor> = input
+            .texts
+            .iter()
+            .filter_map(|t| t.pooled.as_ref())
+            .collect();
+        let pooled = match self.pooled_to_unet {
+            true if pooled.len() == rows => Some(Tensor::cat(&pooled, 0)?),
+            true => return Err(Error::Internal("a text without its pooled state".into())),
+            false => None,
+        };
+        let (h, w) = (input.height as f32, input.width as f32);
+        let numbers = [h, w, 0.0, 0.0, h, w].repeat(rows);
+        let conditions = Conditions {
+            timesteps: input.timesteps,
+            texts: &embeds(input),
+            pooled: pooled.as_ref(),
+            numbers: &numbers,
+        };
+        self.unet.begin(input.latents, &conditions, tap)
+    }
+}
+
+fn embeds<'a>(input: &DenoiserInput<'a>) -> Vec<&'a Tensor> {
+    input.texts.iter().map(|text| &text.embeds).collect()
 }
 
 /// The text encoders' widths must be what the UNet's configuration expects of them.
@@ -270,35 +309,36 @@ impl Backbone for Sdxl {
     }
 
     fn denoise(&self, input: &DenoiserInput<'_>, tap: &TapRequest) -> Result<(Tensor, Tapped)> {
-        let rows = input.latents.dim(0)?;
-        if input.timesteps.len() != rows || input.texts.len() != rows {
-            return Err(Error::Internal(format!(
-                "{rows} latents with {} times and {} texts",
-                input.timesteps.len(),
-                input.texts.len()
-            )));
-        }
-        let texts: Vec<&Tensor> = input.texts.iter().map(|t| &t.embeds).collect();
-        let pooled: Vec<&Tensor> = input
-            .texts
-            .iter()
-            .filter_map(|t| t.pooled.as_ref())
-            .collect();
-        let pooled = match self.pooled_to_unet {
-            true if pooled.len() == rows => Some(Tensor::cat(&pooled, 0)?),
-            true => return Err(Error::Internal("a text without its pooled state".into())),
-            false => None,
-        };
-        let (h, w) = (input.height as f32, input.width as f32);
-        let numbers = [h, w, 0.0, 0.0, h, w].repeat(rows);
         let mut tap = Tap::new(tap);
-        let conditions = Conditions {
-            timesteps: input.timesteps,
-            texts: &texts,
-            pooled: pooled.as_ref(),
-            numbers: &numbers,
+        let halfway = self.halfway(input, &mut tap)?;
+        let out = self.unet.finish(halfway, &embeds(input), &mut tap)?;
+        Ok((out, tap.finish()))
+    }
+
+    fn begin(&self, input: &DenoiserInput<'_>, tap: &TapRequest) -> Result<(Half, Tapped)> {
+        let mut tap = Tap::new(tap);
+        let Halfway { x, time, skips } = self.halfway(input, &mut tap)?;
+        let mut state = vec![x, time];
+        state.extend(skips);
+        Ok((Half { state }, tap.finish()))
+    }
+
+    fn complete(
+        &self,
+        half: &Half,
+        input: &DenoiserInput<'_>,
+        tap: &TapRequest,
+    ) -> Result<(Tensor, Tapped)> {
+        let [x, time, skips @ ..] = half.state.as_slice() else {
+            return Err(Error::Internal("half a pass without its state".into()));
         };
-        let out = self.unet.forward(input.latents, &conditions, &mut tap)?;
+        let halfway = Halfway {
+            x: x.clone(),
+            time: time.clone(),
+            skips: skips.to_vec(),
+        };
+        let mut tap = Tap::new(tap);
+        let out = self.unet.finish(halfway, &embeds(input), &mut tap)?;
         Ok((out, tap.finish()))
     }
 

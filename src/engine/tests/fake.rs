@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::super::{Engine, Event, Limits, Running, Work};
 use crate::backbones::{
-    Backbone, Conditioning, DenoiserInput, Facts, TapRequest, Tapped, TextState, Word,
+    Backbone, Conditioning, DenoiserInput, Facts, Half, TapRequest, Tapped, TextState, Word,
 };
 use crate::candidate::{Candidate, Seed, Settings};
 use crate::sampling::{Observation, Prediction, Schedule};
@@ -80,6 +80,7 @@ impl Fake {
             sampler: "fake".into(),
             tappable: vec![BLOCK.into(), "other".into()],
             default_tap: vec![BLOCK.into()],
+            glimpsed: vec![BLOCK.into()],
             weight_bytes: 0,
         };
         Self { facts, watch }
@@ -131,30 +132,57 @@ impl Backbone for Fake {
     }
 
     fn denoise(&self, input: &DenoiserInput<'_>, tap: &TapRequest) -> Result<(Tensor, Tapped)> {
-        let (mut outputs, mut maps) = (Vec::new(), Vec::new());
-        for (row, (text, time)) in input.texts.iter().zip(input.timesteps).enumerate() {
-            let length = text.embeds.mean_all()?.to_scalar::<f32>()?;
-            self.watch.pass(length as usize);
-            match length as usize {
+        let (half, mut tapped) = self.begin(input, tap)?;
+        let (output, rest) = self.complete(&half, input, tap)?;
+        tapped.maps.extend(rest.maps);
+        Ok((output, tapped))
+    }
+
+    fn begin(&self, input: &DenoiserInput<'_>, tap: &TapRequest) -> Result<(Half, Tapped)> {
+        let (mut halves, mut maps) = (Vec::new(), Vec::new());
+        for (row, text) in input.texts.iter().enumerate() {
+            let length = text.embeds.mean_all()?.to_scalar::<f32>()? as usize;
+            self.watch.pass(length);
+            match length {
                 PANICS => panic!("the denoiser was told to panic"),
                 FAILS => return Err(Error::OutOfMemory("the denoiser was told to fail".into())),
                 _ => {}
             }
             let latents = input.latents.narrow(0, row, 1)?;
-            let shift = f64::from(*time) * 0.01 + f64::from(length) * 0.1;
-            outputs.push(((&latents * 0.7)?.sin()? + shift)?);
+            halves.push((&latents * 0.7)?.sin()?);
             maps.push(latents.mean_all()?.reshape((1, 1, 1, 1))?);
         }
-        let (output, map) = (Tensor::cat(&outputs, 0)?, Tensor::cat(&maps, 0)?);
+        let state = vec![Tensor::cat(&halves, 0)?];
+        let map = Tensor::cat(&maps, 0)?;
+        let blocks = tap.blocks.iter().filter(|b| *b == BLOCK);
         let tapped = Tapped {
-            maps: tap
-                .blocks
-                .iter()
-                .map(|b| (b.clone(), map.clone()))
-                .collect(),
-            middle: tap.middle.then(|| output.clone()),
+            maps: blocks.map(|b| (b.clone(), map.clone())).collect(),
+            middle: tap.middle.then(|| state[0].clone()),
         };
-        Ok((output, tapped))
+        Ok((Half { state }, tapped))
+    }
+
+    fn complete(
+        &self,
+        half: &Half,
+        input: &DenoiserInput<'_>,
+        tap: &TapRequest,
+    ) -> Result<(Tensor, Tapped)> {
+        let (mut outputs, mut maps) = (Vec::new(), Vec::new());
+        for (row, (text, time)) in input.texts.iter().zip(input.timesteps).enumerate() {
+            let length = text.embeds.mean_all()?.to_scalar::<f32>()?;
+            let shift = f64::from(*time) * 0.01 + f64::from(length) * 0.1;
+            let row = half.state[0].narrow(0, row, 1)?;
+            maps.push(row.mean_all()?.reshape((1, 1, 1, 1))?);
+            outputs.push((row + shift)?);
+        }
+        let map = Tensor::cat(&maps, 0)?;
+        let blocks = tap.blocks.iter().filter(|b| *b != BLOCK);
+        let tapped = Tapped {
+            maps: blocks.map(|b| (b.clone(), map.clone())).collect(),
+            middle: None,
+        };
+        Ok((Tensor::cat(&outputs, 0)?, tapped))
     }
 
     fn decode(&self, latents: &Tensor) -> Result<Tensor> {
