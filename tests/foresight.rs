@@ -33,6 +33,7 @@ fn foresight(folder: &Path) -> Foresight {
         models,
         store: Arc::new(Store::open(folder).unwrap()),
         out: folder.join("pictures"),
+        learns: true,
     }
 }
 
@@ -265,6 +266,7 @@ async fn a_render_resumes_and_its_handle_outlives_a_restart() {
     let request = RenderRequest {
         what: RenderWhat::Handle(predicted.candidates[0].handle.clone()),
         settings: SharedSettings::default(),
+        rating: None,
     };
     let resumed = it.render(request.clone(), &caller()).await.unwrap();
     assert_eq!(resumed.resumed_from_step, 5);
@@ -289,6 +291,7 @@ async fn a_render_that_nobody_foresaw_is_predicted_on_the_way() {
             seed: Seed(7),
         },
         settings: SharedSettings::default(),
+        rating: None,
     };
     let reply = it.render(request, &caller()).await.unwrap();
     assert_eq!(reply.common.cost.evaluations, 25 * 2);

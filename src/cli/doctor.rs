@@ -13,6 +13,7 @@ use super::{Globals, output};
 use crate::candidate::Seed;
 use crate::foresight::requests::{PredictRequest, PredictingSettings, SeedChoice};
 use crate::foresight::{Caller, Foresight};
+use crate::probe::recalibration::ENOUGH;
 use crate::store::Store;
 use crate::{Error, Result};
 
@@ -157,6 +158,13 @@ fn examine(globals: &Globals) -> Vec<Finding> {
             return findings;
         }
     }
+    match history(globals) {
+        Ok(found) => findings.push(ok("history", found)),
+        Err(error) => {
+            let help = "--no-history predicts without what was rendered here";
+            findings.push(wrong("history", error.to_string(), help));
+        }
+    }
     match with_fresh_records(globals) {
         Ok((foresight, _records)) => model(globals, &foresight, &mut findings),
         Err(error) => {
@@ -165,6 +173,27 @@ fn examine(globals: &Globals) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// How many renders correct the default model's probes.
+fn history(globals: &Globals) -> Result<String> {
+    let models = globals.foresight()?.list_models()?.models;
+    let probes = models.into_iter().filter(|m| m.default);
+    let counts: Vec<String> = probes
+        .flat_map(|m| m.probes)
+        .map(|probe| match probe.local_renders {
+            few if (few as usize) < ENOUGH => format!(
+                "{few} of the {ENOUGH} local renders that begin to correct {}",
+                probe.metric
+            ),
+            enough => format!("{enough} local renders correct {}", probe.metric),
+        })
+        .collect();
+    Ok(match (counts.is_empty(), globals.no_history) {
+        (true, _) => "no probe to correct".into(),
+        (_, true) => format!("{}; not used: --no-history", counts.join("; ")),
+        _ => counts.join("; "),
+    })
 }
 
 /// The four jobs with records that know of nothing yet, so that all is really done; they go with the

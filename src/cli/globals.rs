@@ -26,6 +26,10 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "DIR", env = "FORESEED_DATA")]
     pub data: Option<PathBuf>,
 
+    /// Predict as the probe was shipped: what was rendered here before corrects nothing.
+    #[arg(long, global = true)]
+    pub no_history: bool,
+
     /// Print the structured reply as JSON.
     #[arg(long, global = true)]
     pub json: bool,
@@ -78,6 +82,7 @@ impl Globals {
             models,
             store: Arc::new(Store::open(&self.data_folder()?)?),
             out: self.pictures_folder()?,
+            learns: !self.no_history,
         })
     }
 

@@ -3,13 +3,18 @@ use super::{Globals, output};
 use crate::candidate::{Handle, Seed};
 use crate::foresight::replies::RenderReply;
 use crate::foresight::requests::{RenderRequest, RenderWhat};
+use crate::foresight::validate;
 use crate::{Error, Result};
 
 /// `foreseed render`
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What the image should show; with --seed.
-    #[arg(conflicts_with = "handle", required_unless_present = "handle")]
+    /// What the image should show, with --seed; or what `predict` or `rank` called a candidate.
+    #[arg(
+        value_name = "PROMPT|HANDLE",
+        conflicts_with = "handle",
+        required_unless_present = "handle"
+    )]
     prompt: Option<String>,
     /// The seed to render; with a prompt.
     #[arg(long, conflicts_with = "handle")]
@@ -17,6 +22,9 @@ pub struct Args {
     /// What `predict` or `rank` called a candidate.
     #[arg(long)]
     handle: Option<String>,
+    /// How good the picture is to you, from 0 to 1. One that is there already is rated, not rendered.
+    #[arg(long, value_name = "0-1", allow_hyphen_values = true)]
+    rating: Option<f64>,
     #[command(flatten)]
     settings: SettingsArgs,
 }
@@ -24,6 +32,7 @@ pub struct Args {
 pub fn run(args: Args, globals: &Globals) -> Result<()> {
     let what = match (args.handle, args.prompt, args.seed) {
         (Some(handle), _, _) => RenderWhat::Handle(Handle(handle)),
+        (None, Some(handle), None) if is_handle(&handle) => RenderWhat::Handle(Handle(handle)),
         (None, Some(prompt), Some(seed)) => RenderWhat::Candidate {
             prompt,
             seed: Seed(seed),
@@ -40,6 +49,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
     let request = RenderRequest {
         what,
         settings: args.settings.request(),
+        rating: args.rating,
     };
     let reply = globals.block_on(async {
         let person = Person::here();
@@ -50,6 +60,11 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
     } else {
         output::print(&told(&reply))
     }
+}
+
+/// Whether a text has the form of a handle, which no prompt has by chance.
+fn is_handle(text: &str) -> bool {
+    validate::handle(&Handle(text.to_string())).is_ok()
 }
 
 fn told(reply: &RenderReply) -> String {

@@ -1,5 +1,7 @@
 //! The sentences that tell an agent what to do now. Each names the tool, and the figure it rests on.
 
+use crate::probe::recalibration::ENOUGH;
+
 use super::replies::{BestWording, CandidatePrediction, Ranked, WeakWord};
 
 /// A seed with at least this chance of coming out good is worth rendering.
@@ -24,6 +26,16 @@ pub fn uncalibrated(because: &str, model: &str) -> String {
          is, with no interval and no chance of success: use them to compare, not as a quality. For \
          calibrated ones use settings that list_models names for {model}, or train a probe with \
          `foreseed probe collect` and `foreseed probe train`."
+    )
+}
+
+/// To be said where there is a probe, and nothing has calibrated it for these settings yet.
+pub fn uncalibrated_here(because: &str, model: &str) -> String {
+    format!(
+        "The probe is not calibrated here ({because}), so these figures order candidates and \
+         promise nothing: no interval and no chance of success. It calibrates itself once {ENOUGH} \
+         pictures with these settings are rendered; for calibrated ones at once use settings that \
+         list_models names for {model}."
     )
 }
 

@@ -112,13 +112,17 @@ impl<'a> Call<'a> {
     pub fn predictor(&self, opened: &Opened, asked: &PredictingSettings) -> Result<Predictor> {
         validate::at_step(asked.at_step, opened.settings.steps)?;
         let facts = opened.backbone.facts();
-        Predictor::choose(
+        let predictor = Predictor::choose(
             &self.foresight.models.probes(&facts.fingerprint)?,
             facts,
             &opened.settings,
             asked.metric.as_deref(),
             asked.at_step,
-        )
+        )?;
+        match self.foresight.learns {
+            true => predictor.learning_from(&self.foresight.store, &opened.settings, asked.at_step),
+            false => Ok(predictor),
+        }
     }
 
     /// Predictions of `candidates` after `at_step` steps, in their order. What was predicted before
@@ -137,11 +141,11 @@ impl<'a> Call<'a> {
             .iter()
             .map(|c| (opened.handle(c), c.clone()))
             .collect();
-        store.remember(&named)?;
+        store.remember(&opened.backbone.facts().fingerprint, &named)?;
         let mut predictions = Vec::with_capacity(named.len());
         for (handle, _) in &named {
             let record = store.prediction(handle, &predictor.metric, at_step, predictor.id())?;
-            predictions.push(record.map(|r| r.prediction));
+            predictions.push(record.map(|r| predictor.understood(&r.prediction, at_step)));
         }
         let missing: Vec<usize> = (0..named.len())
             .filter(|&i| predictions[i].is_none())
@@ -216,14 +220,15 @@ impl<'a> Call<'a> {
         .await?;
         let mut records = Vec::with_capacity(indices.len());
         for (index, prediction) in indices.into_iter().zip(predicted) {
+            predictions[index] = Some(predictor.understood(&prediction, at_step));
+            // Kept as the probe said it: a correction is never fitted to what it corrected.
             records.push(PredictionRecord {
                 handle: named[index].0.clone(),
                 metric: predictor.metric.clone(),
                 at_step,
                 probe: predictor.id().to_string(),
-                prediction: prediction.clone(),
+                prediction,
             });
-            predictions[index] = Some(prediction);
         }
         self.foresight.store.keep_predictions(&records)
     }
@@ -258,7 +263,7 @@ impl<'a> Call<'a> {
         candidate: &Candidate,
         observe_at: Vec<usize>,
         tap: TapRequest,
-    ) -> Result<(Option<Finished>, Option<Arc<Observation>>)> {
+    ) -> Result<(Option<Finished>, Vec<Arc<Observation>>)> {
         let work = Work {
             candidates: vec![candidate.clone()],
             to_step: candidate.settings.steps,
@@ -266,7 +271,7 @@ impl<'a> Call<'a> {
             tap,
             picture: true,
         };
-        let (mut finished, mut seen) = (None, None);
+        let (mut finished, mut seen) = (None, Vec::new());
         for event in self.watch(work, 0, None).await? {
             match event {
                 Event::Picture {
@@ -279,7 +284,7 @@ impl<'a> Call<'a> {
                         resumed_from_step,
                     });
                 }
-                Event::Observed { observation, .. } => seen = Some(observation),
+                Event::Observed { observation, .. } => seen.push(observation),
                 Event::Stepped { .. } => {}
             }
         }

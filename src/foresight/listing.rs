@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::replies::{ModelListing, ModelsReply, ProbeListing};
-use super::{Foresight, validate};
+use super::{Foresight, local, validate};
 use crate::Result;
 use crate::probe::ProbeCard;
 
@@ -19,7 +19,10 @@ impl Foresight {
                 let probes = self.models.probes_of(&card.name)?;
                 Ok(ModelListing {
                     default: card.name == default,
-                    probes: probes.iter().map(|p| listing(p.card())).collect(),
+                    probes: probes
+                        .iter()
+                        .map(|p| self.listing(p.card()))
+                        .collect::<Result<_>>()?,
                     name: card.name,
                     family: card.family,
                     installed: card.installed,
@@ -43,16 +46,17 @@ impl Foresight {
         self.models.vocabulary_check(name, prompt)?;
         Ok(name.to_string())
     }
-}
 
-fn listing(card: &ProbeCard) -> ProbeListing {
-    ProbeListing {
-        metric: card.metric.clone(),
-        steps: card.steps as u32,
-        at_steps: card.at_steps.iter().map(|s| *s as u32).collect(),
-        width: card.width as u32,
-        height: card.height as u32,
-        measured: figures(&card.measured),
+    fn listing(&self, card: &ProbeCard) -> Result<ProbeListing> {
+        Ok(ProbeListing {
+            metric: card.metric.clone(),
+            steps: card.steps as u32,
+            at_steps: card.at_steps.iter().map(|s| *s as u32).collect(),
+            width: card.width as u32,
+            height: card.height as u32,
+            measured: figures(&card.measured),
+            local_renders: local::renders_behind(&self.store, card)? as u32,
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use image::RgbImage;
 
 use crate::Result;
 use crate::scorers::{Composition, Scorer};
+use crate::store::RATING;
 use crate::world;
 
 /// The metric that reads the scene out of the prompt and the objects out of the picture.
@@ -13,7 +14,9 @@ pub const COMPOSITION: &str = "composition";
 
 /// What a metric can take, where it is bounded.
 pub fn range(metric: &str) -> Option<[f64; 2]> {
-    (metric == COMPOSITION).then_some([0.0, 1.0])
+    [COMPOSITION, RATING]
+        .contains(&metric)
+        .then_some([0.0, 1.0])
 }
 
 /// metric → score, for a prompt of pocket's world; nothing for any other prompt.

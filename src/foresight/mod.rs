@@ -13,11 +13,13 @@ use tokio_util::sync::CancellationToken;
 mod advice;
 mod call;
 mod listing;
+mod local;
 mod measure;
 mod predict;
 mod predictor;
 mod race;
 mod rank;
+mod rate;
 mod refine;
 mod render;
 pub mod replies;
@@ -59,4 +61,7 @@ pub struct Foresight {
     pub store: Arc<Store>,
     /// Pictures go here.
     pub out: PathBuf,
+    /// Whether what was rendered here before corrects what is predicted now. Without it, the same
+    /// call has the same answer on every machine.
+    pub learns: bool,
 }

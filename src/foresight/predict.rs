@@ -81,8 +81,8 @@ fn reply(
     let model = &opened.settings.model;
     let advice = if call.out_of_time {
         advice::go_on("predict_quality")
-    } else if let Some(because) = &predictor.no_probe_because {
-        advice::uncalibrated(because, model)
+    } else if let Some(caveat) = predictor.caveat(model) {
+        caveat
     } else {
         advice::about_prompt(risk.unwrap_or(1.0), &candidates_out, &weak_words)
     };

@@ -1,13 +1,16 @@
 //! Who predicts: the probe that fits these settings or, where none does, the attention maps alone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{measure, validate};
+use super::{advice, local, measure, validate};
 use crate::Result;
 use crate::backbones::{Facts, TapRequest, Word};
 use crate::candidate::Settings;
-use crate::probe::{Prediction, Probe, attention_only};
+use crate::probe::recalibration::{Correction, Prior};
+use crate::probe::{Misfit, Prediction, Probe, attention_only};
 use crate::sampling::Observation;
+use crate::store::{RATING, Store};
 
 /// The metric of a prediction that no probe stands behind.
 pub const ATTENTION: &str = "attention";
@@ -25,13 +28,19 @@ pub struct Predictor {
     pub at_step: usize,
     /// Every step at which it predicts under these settings, ascending, `at_step` among them.
     pub at_steps: Vec<usize>,
-    /// Why no probe fits, where none does.
+    /// Every step at which the probe predicts, calibrated there or not: what a render is held
+    /// against.
+    pub watched: Vec<usize>,
+    /// Why the probe, or that there is none, does not hold for these settings.
     pub no_probe_because: Option<String>,
+    /// By step: what local renders say of the probe. Fixed when the call begins.
+    corrections: Arc<BTreeMap<usize, Correction>>,
 }
 
 impl Predictor {
-    /// Picks out of a model's probes the first that fits. An unknown metric is an error; a known one
-    /// that no probe can predict under these settings falls back to the attention maps.
+    /// Picks out of a model's probes the first that fits or, where none does, one that fits but for
+    /// the guidance. An unknown metric is an error; a known one that no probe can predict under
+    /// these settings falls back to the attention maps.
     pub fn choose(
         probes: &[Arc<Probe>],
         facts: &Facts,
@@ -39,49 +48,49 @@ impl Predictor {
         metric: Option<&str>,
         at_step: Option<u32>,
     ) -> Result<Self> {
-        let mut metrics: Vec<String> = Vec::new();
-        for metric in probes
-            .iter()
-            .map(|p| p.card().metric.as_str())
-            .chain([ATTENTION])
-        {
-            if !metrics.iter().any(|m| m == metric) {
-                metrics.push(metric.to_string());
-            }
-        }
+        let metrics = metrics(probes);
         if let Some(metric) = metric {
             let how = "Train a probe for another with `foreseed probe train`";
             validate::one_of("metric", metric, &metrics, how)?;
         }
         let metric = metric.unwrap_or(&metrics[0]).to_string();
         let mut reasons = Vec::new();
-        for probe in probes.iter().filter(|p| p.card().metric == metric) {
-            let mut at_steps = probe.card().at_steps.clone();
-            at_steps.sort_unstable();
-            at_steps.retain(|&step| match probe.fits(facts, settings, step) {
-                Ok(()) => true,
-                Err(reason) => {
-                    reasons.push(reason);
-                    false
-                }
-            });
-            let wanted = match at_step {
-                Some(step) => at_steps.iter().copied().find(|&s| s == step as usize),
-                None => nearest(&at_steps, recommended(settings.steps)),
-            };
-            if let Some(at_step) = wanted {
-                return Ok(Self {
-                    probe: Some(probe.clone()),
-                    metric,
-                    at_step,
-                    at_steps,
-                    no_probe_because: None,
+        for with_other_guidance in [false, true] {
+            for probe in probes.iter().filter(|p| p.card().metric == metric) {
+                let mut because = None;
+                let mut at_steps = probe.card().at_steps.clone();
+                at_steps.sort_unstable();
+                at_steps.retain(|&step| match probe.fits(facts, settings, step) {
+                    Ok(()) => true,
+                    Err(Misfit::Guidance(reason)) if with_other_guidance => {
+                        because = Some(reason);
+                        true
+                    }
+                    Err(misfit) => {
+                        reasons.push(misfit.to_string());
+                        false
+                    }
                 });
-            }
-            if let Some(step) = at_step
-                && let Err(reason) = probe.fits(facts, settings, step as usize)
-            {
-                reasons.insert(0, reason);
+                let wanted = match at_step {
+                    Some(step) => at_steps.iter().copied().find(|&s| s == step as usize),
+                    None => nearest(&at_steps, recommended(settings.steps)),
+                };
+                if let Some(at_step) = wanted {
+                    return Ok(Self {
+                        probe: Some(probe.clone()),
+                        metric,
+                        at_step,
+                        watched: at_steps.clone(),
+                        at_steps,
+                        no_probe_because: because,
+                        corrections: Arc::default(),
+                    });
+                }
+                if let Some(step) = at_step
+                    && let Err(misfit) = probe.fits(facts, settings, step as usize)
+                {
+                    reasons.insert(0, misfit.to_string());
+                }
             }
         }
         let reason = match (metric.as_str(), reasons.into_iter().next()) {
@@ -95,13 +104,78 @@ impl Predictor {
             metric: ATTENTION.into(),
             at_step,
             at_steps: vec![at_step],
+            watched: Vec::new(),
             no_probe_because: Some(reason),
+            corrections: Arc::default(),
         })
+    }
+
+    /// Corrected by what was rendered under these settings so far. A probe that was calibrated for
+    /// another guidance becomes a calibrated one here, at the steps at which there is enough.
+    pub fn learning_from(
+        mut self,
+        store: &Store,
+        settings: &Settings,
+        asked_step: Option<u32>,
+    ) -> Result<Self> {
+        let Some(probe) = &self.probe else {
+            return Ok(self);
+        };
+        let prior = match self.no_probe_because {
+            None => Prior::Calibrated,
+            Some(_) => Prior::Foreign,
+        };
+        let corrections = local::corrections(
+            store,
+            probe.card(),
+            settings,
+            &self.watched,
+            self.range(),
+            prior,
+        )?;
+        if prior == Prior::Foreign {
+            let here: Vec<usize> = corrections.keys().copied().collect();
+            let wanted = match asked_step {
+                Some(step) => here.iter().copied().find(|&s| s == step as usize),
+                None => nearest(&here, self.at_step),
+            };
+            let Some(at_step) = wanted else {
+                // Not where it was asked for: all stays as uncertain as it was.
+                return Ok(self);
+            };
+            (self.at_step, self.at_steps, self.no_probe_because) = (at_step, here, None);
+        }
+        self.corrections = Arc::new(corrections);
+        Ok(self)
     }
 
     /// Whether the predictions carry intervals and chances.
     pub fn is_calibrated(&self) -> bool {
-        self.probe.is_some()
+        self.no_probe_because.is_none()
+    }
+
+    /// What is to be said of predictions that are not calibrated.
+    pub fn caveat(&self, model: &str) -> Option<String> {
+        let because = self.no_probe_because.as_deref()?;
+        Some(match self.probe {
+            Some(_) => advice::uncalibrated_here(because, model),
+            None => advice::uncalibrated(because, model),
+        })
+    }
+
+    /// What the probe said after `at_step` steps, as it is to be understood here.
+    pub fn understood(&self, own: &Prediction, at_step: usize) -> Prediction {
+        if !self.is_calibrated() {
+            return Prediction {
+                interval: None,
+                p_good: None,
+                ..own.clone()
+            };
+        }
+        match self.corrections.get(&at_step) {
+            Some(correction) => correction.apply(own).rounded(),
+            None => own.clone(),
+        }
     }
 
     /// What the metric can take, where it is bounded.
@@ -128,23 +202,35 @@ impl Predictor {
         }
     }
 
-    /// One prediction an observation.
+    /// One prediction an observation: the predictor's own, as it is kept; what is answered is
+    /// [`Self::understood`].
     pub fn predict(&self, seen: &[(&Observation, &[Word])]) -> Result<Vec<Prediction>> {
         let predictions: Vec<Prediction> = match &self.probe {
             Some(probe) => probe.predict(seen)?,
             None => seen
                 .iter()
-                .map(|(observation, words)| {
-                    let mut prediction = attention_only(observation, words)?;
-                    // Nothing stands behind them.
-                    prediction.interval = None;
-                    prediction.p_good = None;
-                    Ok(prediction)
-                })
+                .map(|(observation, words)| attention_only(observation, words))
                 .collect::<Result<_>>()?,
         };
         Ok(predictions.into_iter().map(Prediction::rounded).collect())
     }
+}
+
+/// What the probes and the maps predict, the default first. A rating is somebody's taste: it is
+/// predicted where it is asked for.
+fn metrics(probes: &[Arc<Probe>]) -> Vec<String> {
+    let mut metrics: Vec<String> = Vec::new();
+    for metric in probes
+        .iter()
+        .map(|p| p.card().metric.as_str())
+        .chain([ATTENTION])
+    {
+        if !metrics.iter().any(|m| m == metric) {
+            metrics.push(metric.to_string());
+        }
+    }
+    metrics.sort_by_key(|metric| metric == RATING);
+    metrics
 }
 
 /// The step that is `RECOMMENDED_SHARE` of the way, at least one done and one left.

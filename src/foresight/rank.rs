@@ -155,8 +155,8 @@ impl Race {
         let model = &self.opened.settings.model;
         let next = if call.out_of_time {
             advice::go_on("rank_seeds")
-        } else if let Some(because) = &self.predictor.no_probe_because {
-            advice::uncalibrated(because, model)
+        } else if let Some(caveat) = self.predictor.caveat(model) {
+            caveat
         } else {
             advice::about_ranking(&ranking, race::is_clear(&self.field, self.keep))
         };

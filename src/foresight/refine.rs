@@ -206,8 +206,8 @@ impl Trial {
         let model = &self.opened.settings.model;
         let next = if call.out_of_time {
             advice::go_on("refine_prompt")
-        } else if let Some(because) = &self.predictor.no_probe_because {
-            advice::uncalibrated(because, model)
+        } else if let Some(caveat) = self.predictor.caveat(model) {
+            caveat
         } else {
             advice::about_wordings(&best_wording, best == 0, &weak_words)
         };

@@ -17,16 +17,18 @@ use crate::candidate::{Candidate, Handle};
 use crate::pictures::{self, PictureMetadata};
 use crate::probe::Prediction;
 use crate::sampling::Observation;
-use crate::store::{PredictionRecord, RenderRecord};
+use crate::store::{PredictionRecord, RATING, RenderRecord, Told};
 use crate::{Error, Result};
 
 impl Foresight {
     /// Renders a candidate to a PNG, and measures it where the model's metric can be measured here.
+    /// With a rating, a picture that is there already is rated and not rendered again.
     ///
     /// # Errors
     /// An unknown handle, or an argument out of bounds, named with its value; a model that cannot be
     /// loaded or is busy; a picture that cannot be written; [`Error::Cancelled`].
     pub async fn render(&self, request: RenderRequest, caller: &Caller) -> Result<RenderReply> {
+        validate::rating(request.rating)?;
         let (prompt, seed, shared) = match &request.what {
             RenderWhat::Handle(handle) => {
                 validate::handle(handle)?;
@@ -35,6 +37,11 @@ impl Foresight {
                     .store
                     .recall(handle)?
                     .ok_or_else(|| validate::unknown_handle(handle))?;
+                if let Some(rating) = request.rating
+                    && let Some(reply) = self.rate(&candidate, handle, rating, caller)?
+                {
+                    return Ok(reply);
+                }
                 (
                     candidate.prompt,
                     candidate.seed,
@@ -79,10 +86,21 @@ impl Foresight {
                 "Predict again with the weights that are there now, or send prompt and seed",
             ));
         }
+        let fingerprint = &opened.backbone.facts().fingerprint;
         self.store
-            .remember(&[(handle.clone(), candidate.clone())])?;
+            .remember(fingerprint, &[(handle.clone(), candidate.clone())])?;
+        if let Some(rating) = request.rating
+            && let Some(reply) = self.rate(&candidate, &handle, rating, caller)?
+        {
+            return Ok(reply);
+        }
         call.foresee(opened.settings.steps);
         let (finished, foreseen) = render(&mut call, &opened, &candidate, &handle).await?;
+        if finished.is_some()
+            && let Some(rating) = request.rating
+        {
+            self.store.keep_score(&handle, RATING, rating)?;
+        }
         reply(&mut call, &opened, candidate, handle, finished, foreseen).await
     }
 }
@@ -103,10 +121,12 @@ fn recorded(settings: &crate::candidate::Settings) -> SharedSettings {
 struct Foreseen {
     predictor: Option<Predictor>,
     prediction: Option<Prediction>,
+    /// The last step at which it had been predicted when the render was asked for.
+    chosen_after: usize,
 }
 
-/// Denoises to the end. A candidate that nobody predicted is predicted on the way, so that every
-/// render can be held against its prediction.
+/// Denoises to the end. The probe predicts at every step on the way at which it did not before, so
+/// that every render can be held against its predictions.
 async fn render(
     call: &mut Call<'_>,
     opened: &Opened,
@@ -117,59 +137,91 @@ async fn render(
         0 | 1 => None,
         _ => Some(call.predictor(opened, &PredictingSettings::default())?),
     };
-    let mut prediction = match &predictor {
-        Some(predictor) => known(call, predictor, handle)?,
-        None => None,
+    let store = &call.foresight.store;
+    let chosen_after = match store.render_of(handle)? {
+        // What was predicted on the way of that render did not choose it.
+        Some(earlier) => earlier.chosen_after,
+        None => store.predicted_up_to(handle)?,
     };
-    let (observe_at, tap) = match &predictor {
-        Some(p) if prediction.is_none() && p.is_calibrated() => {
-            (vec![p.at_step], p.tap(opened.backbone.facts()))
-        }
-        _ => (Vec::new(), TapRequest::default()),
-    };
-    let (finished, observation) = call.finish(candidate, observe_at, tap).await?;
-    if let (Some(predictor), Some(observation)) = (&predictor, observation) {
-        let words = opened.backbone.words(&candidate.prompt)?;
-        prediction = predict_one(predictor.clone(), observation, words).await?;
-        if let Some(prediction) = &prediction {
-            call.foresight.store.keep_predictions(&[PredictionRecord {
-                handle: handle.clone(),
-                metric: predictor.metric.clone(),
-                at_step: predictor.at_step,
-                probe: predictor.id().to_string(),
-                prediction: prediction.clone(),
-            }])?;
-        }
-    }
-    Ok((
-        finished,
-        Foreseen {
+    let Some(judge) = &predictor else {
+        let (finished, _) = call
+            .finish(candidate, Vec::new(), TapRequest::default())
+            .await?;
+        let foreseen = Foreseen {
             predictor,
-            prediction,
-        },
-    ))
+            prediction: None,
+            chosen_after,
+        };
+        return Ok((finished, foreseen));
+    };
+    let mut known = known(call, judge, handle)?;
+    let ahead = judge.watched.iter().copied();
+    let ahead: Vec<usize> = ahead
+        .filter(|step| *step > chosen_after && !known.contains_key(step))
+        .collect();
+    let tap = judge.tap(opened.backbone.facts());
+    let (finished, seen) = call.finish(candidate, ahead, tap).await?;
+    let records = predict_seen(opened, judge, candidate, handle, seen).await?;
+    call.foresight.store.keep_predictions(&records)?;
+    for record in records {
+        known.insert(record.at_step, record.prediction);
+    }
+    let told_at = known.range(..=chosen_after).next_back();
+    let told_at = told_at.or_else(|| known.get_key_value(&judge.at_step));
+    let prediction = told_at.map(|(step, own)| judge.understood(own, *step));
+    let foreseen = Foreseen {
+        predictor,
+        prediction,
+        chosen_after,
+    };
+    Ok((finished, foreseen))
 }
 
-/// The prediction made at the latest step, if any was made.
-fn known(call: &Call<'_>, predictor: &Predictor, handle: &Handle) -> Result<Option<Prediction>> {
-    for &step in predictor.at_steps.iter().rev() {
+/// The predictor's own predictions so far, by step.
+fn known(
+    call: &Call<'_>,
+    predictor: &Predictor,
+    handle: &Handle,
+) -> Result<BTreeMap<usize, Prediction>> {
+    let mut known = BTreeMap::new();
+    for &step in predictor.watched.iter().chain(&predictor.at_steps) {
         let store = &call.foresight.store;
         let record = store.prediction(handle, &predictor.metric, step, predictor.id())?;
-        if let Some(record) = record {
-            return Ok(Some(record.prediction));
-        }
+        known.extend(record.map(|r| (step, r.prediction)));
     }
-    Ok(None)
+    Ok(known)
 }
 
-async fn predict_one(
-    predictor: Predictor,
-    observation: Arc<Observation>,
-    words: Vec<Word>,
-) -> Result<Option<Prediction>> {
-    let predicted =
-        blocking(move || predictor.predict(&[(observation.as_ref(), words.as_slice())])).await?;
-    Ok(predicted.into_iter().next())
+/// What the probe says of what was seen on the way.
+async fn predict_seen(
+    opened: &Opened,
+    predictor: &Predictor,
+    candidate: &Candidate,
+    handle: &Handle,
+    seen: Vec<Arc<Observation>>,
+) -> Result<Vec<PredictionRecord>> {
+    if seen.is_empty() {
+        return Ok(Vec::new());
+    }
+    let words = opened.backbone.words(&candidate.prompt)?;
+    let steps: Vec<usize> = seen.iter().map(|o| o.steps_done).collect();
+    let judge = predictor.clone();
+    let predicted = blocking(move || {
+        let seen: Vec<(&Observation, &[Word])> = seen
+            .iter()
+            .map(|observation| (observation.as_ref(), words.as_slice()))
+            .collect();
+        judge.predict(&seen)
+    })
+    .await?;
+    let record = |(at_step, prediction)| PredictionRecord {
+        handle: handle.clone(),
+        metric: predictor.metric.clone(),
+        at_step,
+        probe: predictor.id().to_string(),
+        prediction,
+    };
+    Ok(steps.into_iter().zip(predicted).map(record).collect())
 }
 
 /// Measures the picture, writes it with its record, and answers.
@@ -225,11 +277,21 @@ async fn reply(
     call.foresight.store.keep_render(&RenderRecord {
         handle: handle.clone(),
         path: path.clone(),
-        measured: measured.clone(),
+        measured,
         rendered_at: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
+        chosen_after: foreseen.chosen_after,
+        told: Some(Told {
+            metric: metric.clone(),
+            calibrated,
+            predicted,
+            full_evaluations: full,
+        }),
     })?;
+    // With what was said of it before.
+    let kept = call.foresight.store.render_of(&handle)?;
+    let measured = kept.map(|r| r.measured).unwrap_or_default();
     // Whatever the clock says, the picture is there.
     call.out_of_time = false;
     Ok(RenderReply {

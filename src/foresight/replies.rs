@@ -150,6 +150,8 @@ pub struct ProbeListing {
     pub height: u32,
     /// How good it was measured to be, by figure.
     pub measured: BTreeMap<String, f64>,
+    /// Pictures rendered here that correct it.
+    pub local_renders: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -74,4 +74,6 @@ pub struct RenderRequest {
     pub what: RenderWhat,
     /// With a handle these must be absent: its record holds them.
     pub settings: SharedSettings,
+    /// How good the picture is, in 0–1, to whoever looked at it.
+    pub rating: Option<f64>,
 }

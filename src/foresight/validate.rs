@@ -205,6 +205,18 @@ pub fn at_step(at_step: Option<u32>, steps: usize) -> Result<()> {
     Ok(())
 }
 
+/// How good somebody found a picture.
+pub fn rating(rating: Option<f64>) -> Result<()> {
+    match rating {
+        Some(rating) if !(0.0..=1.0).contains(&rating) => Err(Error::invalid(
+            "rating",
+            format!("{rating} is out of range"),
+            "Send a number from 0 (useless) to 1 (just what was wanted)",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// How many of `count` seeds are to be kept.
 pub fn keep(keep: Option<u32>, count: usize) -> Result<usize> {
     match keep {

@@ -14,10 +14,12 @@ pub mod features;
 mod file;
 pub mod fit;
 mod loss;
+mod misfit;
 pub mod net;
 mod optim;
 pub mod prompts;
 pub mod random;
+pub mod recalibration;
 pub(crate) mod run;
 pub mod shard;
 pub mod split;
@@ -40,6 +42,7 @@ use crate::sampling::Observation;
 use crate::{Error, Result};
 use calibration::{StepCalibration, sigmoid};
 use features::{Features, Seen, Text};
+pub use misfit::Misfit;
 use net::layers::Weights;
 use net::{Design, Inputs, Net};
 pub use unlearned::attention_only;
@@ -143,10 +146,13 @@ impl Probe {
         facts: &Facts,
         settings: &Settings,
         at_step: usize,
-    ) -> std::result::Result<(), String> {
+    ) -> std::result::Result<(), Misfit> {
         let card = self.card();
+        let other = |why: String| Err(Misfit::Other(why));
+        let unlike =
+            |name, trained, asked| format!("it was trained for {name} {trained}, not {asked}");
         if facts.fingerprint != card.model_fingerprint {
-            return Err(format!(
+            return other(format!(
                 "it was trained on other weights of {}",
                 card.model_name
             ));
@@ -155,11 +161,6 @@ impl Probe {
             ("sampler", card.sampler.clone(), facts.sampler.clone()),
             ("steps", card.steps.to_string(), settings.steps.to_string()),
             (
-                "guidance",
-                card.guidance.to_string(),
-                settings.guidance.to_string(),
-            ),
-            (
                 "width × height",
                 format!("{} × {}", card.width, card.height),
                 format!("{} × {}", settings.width, settings.height),
@@ -167,20 +168,24 @@ impl Probe {
         ];
         for (name, trained, asked) in checks {
             if trained != asked {
-                return Err(format!("it was trained for {name} {trained}, not {asked}"));
+                return other(unlike(name, trained, asked));
             }
         }
         if settings.negative_prompt.is_some() {
-            return Err("it was trained without a negative prompt".into());
+            return other("it was trained without a negative prompt".into());
         }
         if !card.at_steps.contains(&at_step) {
-            return Err(format!(
+            return other(format!(
                 "it predicts after steps {:?}, not after {at_step}",
                 card.at_steps
             ));
         }
         if let Some(missing) = card.tap.iter().find(|b| !facts.tappable.contains(b)) {
-            return Err(format!("it reads block {missing}, which this model lacks"));
+            return other(format!("it reads block {missing}, which this model lacks"));
+        }
+        let (trained, asked) = (card.guidance.to_string(), settings.guidance.to_string());
+        if trained != asked {
+            return Err(Misfit::Guidance(unlike("guidance", trained, asked)));
         }
         Ok(())
     }

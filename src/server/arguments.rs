@@ -93,13 +93,16 @@ pub struct Refine {
 
 #[derive(Deserialize, JsonSchema)]
 pub struct Render {
-    /// Sent alone: it holds the rest.
+    /// Holds prompt, seed and settings: send none beside it.
     #[schemars(regex(pattern = r"^fs_[0-9a-f]{32}$"))]
     handle: Option<String>,
     #[schemars(length(min = 1, max = validate::MAX_PROMPT_CHARS))]
     prompt: Option<String>,
     #[schemars(range(min = 0, max = 4294967295u32))]
     seed: Option<u32>,
+    /// How good the picture is to you: teaches the probe; nothing is rendered twice.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    rating: Option<f64>,
     #[serde(flatten)]
     settings: Settings,
 }
@@ -210,7 +213,11 @@ impl TryFrom<Render> for RenderRequest {
                 ));
             }
         };
-        Ok(Self { what, settings })
+        Ok(Self {
+            what,
+            settings,
+            rating: a.rating,
+        })
     }
 }
 
@@ -229,6 +236,7 @@ mod tests {
     fn render_takes_a_handle_alone_or_a_prompt_and_a_seed() {
         let handle = "fs_0123456789abcdef0123456789abcdef";
         assert!(render(json!({"handle": handle})).is_ok());
+        assert!(render(json!({"handle": handle, "rating": 0.5})).is_ok());
         assert!(render(json!({"prompt": "a", "seed": 1, "steps": 9})).is_ok());
         for wrong in [
             json!({}),

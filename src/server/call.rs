@@ -109,12 +109,14 @@ async fn run(server: &Server, job: Job, arguments: Value, caller: &Caller) -> Re
             )
         }
         Job::Render => {
-            let request = read::<arguments::Render>(arguments)?;
-            let reply = foresight
-                .render(RenderRequest::try_from(request)?, caller)
-                .await?;
-            // Without a path the call's patience ended first: there is nothing to show yet.
-            let picture = reply.path.clone().map(|path| Picture {
+            let request = RenderRequest::try_from(read::<arguments::Render>(arguments)?)?;
+            let rated = request.rating.is_some();
+            let reply = foresight.render(request, caller).await?;
+            // Without a path the call's patience ended first: there is nothing to show yet. A
+            // picture that was only rated has been shown before.
+            let shown = !rated || reply.common.cost.evaluations > 0;
+            let path = reply.path.clone().filter(|_| shown);
+            let picture = path.map(|path| Picture {
                 path,
                 about: format!("{} (seed {})", reply.prompt, reply.seed),
             });

@@ -1,6 +1,7 @@
 //! The records behind the handles: a small SQLite database in the data folder that several servers
 //! may share and that survives a kill.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::candidate::{Candidate, Handle, Seed, Settings};
 use crate::{Error, Result};
 
+pub use history::{Asked, Pair, RATING, Scored};
+
+mod history;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -32,10 +36,25 @@ pub struct PredictionRecord {
 pub struct RenderRecord {
     pub handle: Handle,
     pub path: PathBuf,
-    /// metric → score.
-    pub measured: std::collections::BTreeMap<String, f64>,
+    /// metric → score; a later score of the candidate replaces an earlier one.
+    pub measured: BTreeMap<String, f64>,
     /// Seconds since the Unix epoch.
     pub rendered_at: u64,
+    /// The last step at which the candidate had been predicted when the render was asked for; 0: it
+    /// was rendered without.
+    pub chosen_after: usize,
+    /// `None`: it was rendered before this was kept.
+    pub told: Option<Told>,
+}
+
+/// What was told of a picture besides its scores.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    pub metric: String,
+    pub calibrated: bool,
+    pub predicted: Option<f64>,
+    /// Denoiser evaluations of the render from its start.
+    pub full_evaluations: u64,
 }
 
 /// How long a write waits for another process that is writing.
@@ -71,13 +90,16 @@ impl Store {
         })
     }
 
-    /// Keeps what the handles stand for. Once this returned, no kill takes it back.
-    pub fn remember(&self, candidates: &[(Handle, Candidate)]) -> Result<()> {
+    /// Keeps what the handles stand for under the weights with this fingerprint. Once this returned,
+    /// no kill takes it back.
+    pub fn remember(&self, fingerprint: &str, candidates: &[(Handle, Candidate)]) -> Result<()> {
         self.write(|change| {
             let mut insert = change.prepare_cached(
-                "INSERT OR IGNORE INTO candidates (handle, prompt, seed, model, negative_prompt, \
-                 steps, guidance, width, height, first_seen) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                "INSERT INTO candidates (handle, prompt, seed, model, negative_prompt, \
+                 steps, guidance, width, height, first_seen, fingerprint) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+                 ON CONFLICT (handle) DO UPDATE SET fingerprint = excluded.fingerprint \
+                 WHERE fingerprint IS NULL",
             )?;
             for (handle, candidate) in candidates {
                 let s = &candidate.settings;
@@ -92,6 +114,7 @@ impl Store {
                     s.width as i64,
                     s.height as i64,
                     now() as i64,
+                    fingerprint,
                 ])?;
             }
             Ok(())
@@ -162,39 +185,6 @@ impl Store {
             probe: probe.to_owned(),
             prediction,
         }))
-    }
-
-    /// Adds a picture to the history; earlier ones of the same candidate stay.
-    pub fn keep_render(&self, render: &RenderRecord) -> Result<()> {
-        let measured = self.json(&render.measured)?;
-        let path = render.path.to_string_lossy();
-        self.write(|change| {
-            change.execute(
-                "INSERT INTO renders (handle, path, measured, rendered_at) VALUES (?1, ?2, ?3, ?4)",
-                params![render.handle.0, path, measured, render.rendered_at as i64],
-            )?;
-            Ok(())
-        })
-    }
-
-    /// Newest first.
-    pub fn renders(&self, at_most: usize) -> Result<Vec<RenderRecord>> {
-        self.read(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT handle, path, measured, rendered_at FROM renders \
-                     ORDER BY rendered_at DESC, id DESC LIMIT ?1",
-                )?
-                .query_map([at_most.min(i64::MAX as usize) as i64], |row| {
-                    Ok(RenderRecord {
-                        handle: Handle(row.get(0)?),
-                        path: PathBuf::from(row.get::<_, String>(1)?),
-                        measured: from_json(row, 2)?,
-                        rendered_at: row.get::<_, i64>(3)?.max(0) as u64,
-                    })
-                })?
-                .collect()
-        })
     }
 
     fn read<T>(&self, ask: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {

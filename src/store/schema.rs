@@ -6,7 +6,9 @@ use rusqlite::{Connection, TransactionBehavior};
 const APPLICATION_ID: i64 = 0x3453_4545;
 
 /// One script for each version of the schema: a database at version n has had the first n.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [RECORDS, HISTORY];
+
+const RECORDS: &str = "
 CREATE TABLE candidates (
     handle TEXT PRIMARY KEY NOT NULL,
     prompt TEXT NOT NULL,
@@ -41,7 +43,35 @@ CREATE TABLE renders (
 
 CREATE INDEX renders_by_handle ON renders (handle);
 CREATE INDEX renders_by_time ON renders (rendered_at);
-"];
+";
+
+/// A score belongs to its candidate, since the same candidate is the same picture. `chosen_after` is
+/// the last step at which a candidate had been predicted when its render was asked for: what was
+/// predicted of it before that step did not choose it.
+const HISTORY: &str = "
+ALTER TABLE candidates ADD COLUMN fingerprint TEXT;
+ALTER TABLE renders ADD COLUMN chosen_after INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE renders ADD COLUMN told TEXT;
+
+CREATE TABLE scores (
+    handle TEXT NOT NULL,
+    metric TEXT NOT NULL,
+    score REAL NOT NULL,
+    scored_at INTEGER NOT NULL,
+    PRIMARY KEY (handle, metric)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX scores_by_time ON scores (metric, scored_at);
+
+INSERT OR REPLACE INTO scores (handle, metric, score, scored_at)
+SELECT r.handle, m.key, m.value, r.rendered_at FROM renders r, json_each(r.measured) m
+WHERE m.type IN ('real', 'integer') ORDER BY r.id;
+
+UPDATE renders SET chosen_after = coalesce((
+    SELECT max(p.at_step) FROM predictions p
+    WHERE p.handle = renders.handle AND p.predicted_at <= renders.rendered_at
+), 0);
+";
 
 /// Why a database cannot be brought to today's schema.
 pub(super) enum Refusal {
@@ -83,6 +113,14 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Refusal> {
     change.pragma_update(None, "user_version", newest)?;
     change.commit()?;
     Ok(())
+}
+
+/// A database as the first version made it.
+#[cfg(test)]
+pub(super) fn first_version(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(RECORDS)?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", 1)
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {

@@ -228,6 +228,65 @@ fn a_render_goes_on_from_the_prediction_and_gives_what_a_straight_one_gives() {
 }
 
 #[test]
+fn a_rating_is_kept_without_rendering_again_and_a_later_one_replaces_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut client = Client::start(folder.path(), Era::Handshake);
+    let predicted = client.done("predict_quality", json!({"prompt": PROMPT, "seeds": [4]}));
+    let handle = &predicted["candidates"][0]["handle"];
+    // It was not rendered yet, so it is.
+    let first = client.call("render", json!({"handle": handle, "rating": 0.25}));
+    keeps_to_its_schema(&mut client, "render", &first);
+    shows_a_picture(&mut client, &first);
+    let first = &first["structuredContent"];
+    assert!(first["cost"]["evaluations"].as_u64() > Some(0), "{first}");
+    assert_eq!(first["measured"]["rating"], 0.25);
+
+    let again = client.call("render", json!({"handle": handle, "rating": 0.75}));
+    keeps_to_its_schema(&mut client, "render", &again);
+    let blocks = again["content"].as_array().unwrap();
+    assert_eq!(blocks.len(), 1, "the picture was shown before: {again}");
+    let again = &again["structuredContent"];
+    assert_eq!(again["cost"]["evaluations"], 0);
+    assert_eq!(again["measured"]["rating"], 0.75);
+    for same in ["path", "predicted", "prompt", "seed", "handle", "metric"] {
+        assert_eq!(again[same], first[same], "{same}");
+    }
+    assert_eq!(
+        again["measured"]["composition"],
+        first["measured"]["composition"]
+    );
+    let listed = client.request("resources/list", json!({}));
+    assert_eq!(listed["result"]["resources"].as_array().unwrap().len(), 1);
+
+    // By prompt and seed it is the same picture, and a picture that is gone is made anew.
+    let named = json!({"prompt": PROMPT, "seed": 4, "rating": 0.5});
+    assert_eq!(
+        client.done("render", named.clone())["cost"]["evaluations"],
+        0
+    );
+    std::fs::remove_file(first["path"].as_str().unwrap()).unwrap();
+    let anew = client.done("render", named);
+    assert!(std::path::Path::new(anew["path"].as_str().unwrap()).is_file());
+    assert_eq!(anew["measured"]["rating"], 0.5);
+
+    for (wrong, shown) in [
+        (json!(1.5), "1.5"),
+        (json!(-0.1), "-0.1"),
+        (json!("good"), "good"),
+    ] {
+        let refused = client.call("render", json!({"handle": handle, "rating": wrong}));
+        assert_eq!(refused["isError"], true, "{refused}");
+        let problem = text(&refused);
+        assert!(
+            problem.starts_with("rating") && problem.contains(shown),
+            "{problem}"
+        );
+    }
+    let kept = client.done("render", json!({"handle": handle, "rating": 0.5}));
+    assert_eq!(kept["measured"]["rating"], 0.5);
+}
+
+#[test]
 fn the_models_are_listed_with_their_probes_and_one_is_the_default() {
     let folder = tempfile::tempdir().unwrap();
     let mut client = Client::start(folder.path(), Era::Handshake);
