@@ -1,24 +1,46 @@
-//! Measures a probe on prompts that nobody has seen: samples, renders and scores anew, and puts every
-//! predictor side by side on the same candidates.
+//! What the predictions are worth, measured on prompts that nobody has seen: everything is sampled,
+//! rendered and scored anew.
+//!
+//! ```text
+//! sample       candidates run to the end, and what every predictor said on the way  (candidates)
+//! rewriting    weak prompts rewritten by the product itself, and rendered
+//!   table      predictors side by side: correlations, areas, differences
+//!   calibration, rewrites    whether what is said comes true
+//!   frontier   what choosing by predictions delivers, next to best-of-K             (racing)
+//!     report, plots          for people; [`Evaluation`] itself is the JSON
+//! ```
 
+mod calibration;
+mod candidates;
 mod frontier;
+pub mod plots;
+mod progress;
+mod racing;
 mod report;
+mod resampled;
+mod rewrites;
+mod rewriting;
 mod sample;
 mod table;
 
 use serde::Serialize;
 
-pub use frontier::{AgainstBestOfK, Policy};
+pub use calibration::{Bin, Calibration, Words};
+pub use candidates::{Candidates, JudgedWords, PREDICTORS, Said};
+pub use frontier::{AgainstBestOfK, Kind, Policy};
+pub use progress::Progress;
 pub use report::text;
-pub use sample::{Candidates, EvalOrder, PREDICTORS, sample};
-pub use table::Row;
+pub use rewrites::Rewrites;
+pub use rewriting::{Rewrite, RewriteOrder};
+pub use sample::{Order, sample};
+pub use table::{BySeed, Difference, Row};
+
+use crate::probe::stats;
 
 /// Resamples of the bootstrap over prompts.
 const RESAMPLES: usize = 1000;
 /// The bootstrap's seed: an interval is the same each time it is computed from the same candidates.
 const BOOTSTRAP_SEED: u64 = 0;
-/// Bins of equal mass for the calibration error.
-const BINS: usize = 10;
 
 /// What `probe eval --json` prints.
 #[derive(Clone, Debug, Serialize)]
@@ -37,94 +59,79 @@ pub struct Evaluation {
     pub words: Vec<Words>,
     pub frontier: Vec<Policy>,
     pub against_best_of_k: Vec<AgainstBestOfK>,
-    /// What the table for people shows besides.
-    #[serde(skip)]
-    pub extras: Extras,
-}
-
-/// How far the shipped probe's numbers mean what they say.
-#[derive(Clone, Debug, Serialize)]
-pub struct Calibration {
-    pub step: usize,
-    pub ece: f64,
-    pub coverage: f64,
-}
-
-/// How well the words named as risky are those whose objects come out wrong.
-#[derive(Clone, Debug, Serialize)]
-pub struct Words {
-    pub step: usize,
-    pub auc: f64,
-}
-
-/// Figures beside the contract's JSON.
-#[derive(Clone, Debug, Default)]
-pub struct Extras {
+    /// The score's mean, its deviation over all candidates, and within a prompt.
     pub mean: f64,
     pub deviation: f64,
     pub within_deviation: f64,
     pub good_share: f64,
-    /// The probe against each other predictor at each step: paired difference of pooled SRCC and of
-    /// within-prompt Spearman, with 95 % intervals.
+    /// The probe less each other predictor.
     pub differences: Vec<Difference>,
     pub by_seed: Vec<BySeed>,
-    /// AUC of the unlearned spread of attention on the same words.
-    pub words_by_spread: Vec<Words>,
+    /// The family of scenes that was held out whole: its prompts, the probe's rows and calibration.
+    pub family_prompts: usize,
+    pub family_table: Vec<Row>,
+    pub family_calibration: Vec<Calibration>,
+    pub rewrites: Option<Rewrites>,
+    /// Steps and denoiser evaluations of a full render.
+    pub steps: usize,
+    pub full_evaluations: f64,
 }
 
-/// Each training seed by itself.
-#[derive(Clone, Debug)]
-pub struct BySeed {
-    pub predictor: String,
-    pub step: usize,
-    /// Pooled SRCC and within-prompt Spearman of each.
-    pub figures: Vec<(f64, f64)>,
+/// Whatever was measured.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    pub held_out: Candidates,
+    pub family: Candidates,
+    pub rewrites: Vec<Rewrite>,
 }
 
-/// The probe less another predictor, on the same candidates.
-#[derive(Clone, Debug)]
-pub struct Difference {
-    pub against: String,
-    pub step: usize,
-    pub srcc: f64,
-    pub srcc_ci: [f64; 2],
-    pub within: f64,
-    pub within_ci: [f64; 2],
-}
-
-/// All figures of a set of candidates.
-pub fn evaluate(candidates: &Candidates) -> Evaluation {
-    let groups = &candidates.scores;
-    let all = groups.concat();
-    let within: f64 = groups
+/// All figures of what was measured.
+pub fn evaluate(measured: &Measured) -> Evaluation {
+    let all = &measured.held_out;
+    let scores = all.scores.concat();
+    let within: Vec<f64> = all
+        .scores
         .iter()
-        .map(|g| crate::probe::stats::deviation(g).powi(2))
-        .sum::<f64>()
-        / groups.len().max(1) as f64;
-    let good = all.iter().filter(|s| **s >= candidates.good).count();
-    let (frontier, against_best_of_k) = frontier::frontier(candidates);
+        .map(|seeds| stats::deviation(seeds).powi(2))
+        .collect();
+    let good = all.is_good().into_iter().filter(|good| *good).count();
+    let (frontier, against_best_of_k) = frontier::frontier(all);
+    let mut family_table = table::table(&measured.family);
+    family_table.retain(|row| row.predictor == "probe");
     Evaluation {
-        model: candidates.model.clone(),
-        metric: candidates.metric.clone(),
-        good: candidates.good,
-        icc: crate::probe::stats::icc(groups),
-        prompts: groups.len(),
-        seeds: groups.first().map_or(0, Vec::len),
-        table: table::table(candidates),
-        calibration: table::calibration(candidates),
-        words: table::words(candidates, &candidates.word_risks),
+        model: all.model.clone(),
+        metric: all.metric.clone(),
+        good: all.good,
+        icc: stats::icc(&all.scores),
+        prompts: all.scores.len(),
+        seeds: all.seeds(),
+        table: table::table(all),
+        calibration: calibration::calibration(all),
+        words: calibration::words(all),
         frontier,
         against_best_of_k,
-        extras: Extras {
-            mean: crate::probe::stats::mean(&all),
-            deviation: crate::probe::stats::deviation(&all),
-            within_deviation: within.sqrt(),
-            good_share: good as f64 / all.len().max(1) as f64,
-            differences: table::differences(candidates),
-            by_seed: table::by_seed(candidates),
-            words_by_spread: table::words(candidates, &candidates.word_spreads),
-        },
+        mean: stats::mean(&scores),
+        deviation: stats::deviation(&scores),
+        within_deviation: stats::mean(&within).sqrt(),
+        good_share: good as f64 / scores.len().max(1) as f64,
+        differences: table::differences(all),
+        by_seed: table::by_seed(all),
+        family_prompts: measured.family.scores.len(),
+        family_table,
+        family_calibration: calibration::calibration(&measured.family),
+        rewrites: rewrites::figures(&measured.rewrites),
+        steps: all.steps,
+        full_evaluations: all.full(),
     }
+}
+
+/// The prompts of which the probe expects least, after about a fifth of the steps, the weakest first.
+pub fn weakest(all: &Candidates, how_many: usize) -> Vec<String> {
+    let expected = calibration::expected_quality(all, all.steps / 5);
+    let mut order: Vec<usize> = (0..expected.len()).collect();
+    order.sort_by(|&a, &b| expected[a].total_cmp(&expected[b]));
+    order.truncate(how_many);
+    order.into_iter().map(|i| all.prompts[i].clone()).collect()
 }
 
 #[cfg(test)]

@@ -1,36 +1,25 @@
-//! Fresh candidates and what every predictor says of them.
+//! Runs fresh candidates to the end, scores them, and keeps what every predictor said on the way.
 
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
+use super::candidates::{Candidates, JudgedWords, Said};
+use super::progress::Progress;
 use crate::Result;
 use crate::backbones::{Backbone, TapRequest, Word};
 use crate::candidate::{Seed, Settings};
 use crate::probe::net::Design;
-use crate::probe::prompts::{Asked, Source};
+use crate::probe::prompts::Source;
 use crate::probe::random::Random;
 use crate::probe::run::{picture, run, words_wrong};
-use crate::probe::unlearned::shapes;
+use crate::probe::unlearned::{Shape, shapes};
 use crate::probe::{Prediction, Probe};
 use crate::sampling::Observation;
 use crate::scorers::Scorer;
 
-/// The rows of the table, the shipped probe last.
-pub const PREDICTORS: [&str; 9] = [
-    "random",
-    "prompt-only",
-    "attention-entropy",
-    "attention-peak",
-    "attention-spread",
-    "x0-preview",
-    "attention-probe",
-    "probe-shuffled",
-    "probe",
-];
-
-/// What to evaluate on.
-pub struct EvalOrder<'a> {
+/// What to run.
+pub struct Order<'a> {
     pub backbone: &'a dyn Backbone,
     pub scorer: &'a dyn Scorer,
     pub probe: &'a Probe,
@@ -39,46 +28,32 @@ pub struct EvalOrder<'a> {
     /// Seeds of each prompt.
     pub seeds: usize,
     /// What the seeds are drawn from.
-    pub seed: u64,
+    pub draw: u64,
+    /// Whether the baselines have their say, and each network by itself.
+    pub baselines: bool,
 }
 
-/// Finished candidates, by prompt and seed, and what was said of them beforehand.
-#[derive(Clone, Debug, Default)]
-pub struct Candidates {
-    pub model: String,
-    pub metric: String,
-    pub good: f64,
-    /// Steps of a full render, and denoiser evaluations a step.
-    pub steps: usize,
-    pub evaluations_a_step: usize,
-    pub at_steps: Vec<usize>,
-    /// (prompts) × (seeds)
-    pub scores: Vec<Vec<f64>>,
-    /// Predictor → (steps) × (prompts) × (seeds)
-    pub predicted: BTreeMap<String, Vec<Vec<Vec<f64>>>>,
-    /// Design and training seed → the same
-    pub by_network: BTreeMap<(String, usize), Vec<Vec<Vec<f64>>>>,
-    /// Of the shipped probe: (steps) × (all candidates) of the chance of good, and of the interval.
-    pub p_good: Vec<Vec<f64>>,
-    pub intervals: Vec<Vec<[f64; 2]>>,
-    /// (steps) × (all words with a verdict)
-    pub word_risks: Vec<Vec<f64>>,
-    pub word_spreads: Vec<Vec<f64>>,
-    /// (all words with a verdict)
-    pub word_wrong: Vec<bool>,
+impl Order<'_> {
+    /// Steps of single trajectories that it takes.
+    pub fn steps(&self) -> usize {
+        self.source.prompts.len() * self.seeds * self.settings.steps
+    }
 }
 
 /// What was said of one candidate at one step.
-struct Said {
-    by_predictor: BTreeMap<&'static str, f64>,
+struct Saying {
+    by_predictor: BTreeMap<String, f64>,
     by_network: BTreeMap<(String, usize), f64>,
     prediction: Prediction,
+    glimpse: Option<Prediction>,
+    /// Of each word's attention.
     spreads: Vec<f64>,
 }
 
-/// Runs, scores and predicts all candidates; `stepped` is called after every step of a prompt's seeds.
-pub fn sample(order: &EvalOrder<'_>, stepped: &dyn Fn()) -> Result<Candidates> {
+/// Runs, scores and predicts all candidates.
+pub fn sample(order: &Order<'_>, progress: &dyn Fn(Progress)) -> Result<Candidates> {
     let card = order.probe.card();
+    let steps = card.at_steps.len();
     let mut all = Candidates {
         model: card.model_name.clone(),
         metric: order.scorer.metric().into(),
@@ -86,141 +61,154 @@ pub fn sample(order: &EvalOrder<'_>, stepped: &dyn Fn()) -> Result<Candidates> {
         steps: card.steps,
         evaluations_a_step: if card.guidance > 1.0 { 2 } else { 1 },
         at_steps: card.at_steps.clone(),
-        p_good: vec![Vec::new(); card.at_steps.len()],
-        intervals: vec![Vec::new(); card.at_steps.len()],
-        word_risks: vec![Vec::new(); card.at_steps.len()],
-        word_spreads: vec![Vec::new(); card.at_steps.len()],
+        foreseen: vec![Vec::new(); steps],
+        words: JudgedWords {
+            wrong: Vec::new(),
+            risks: vec![Vec::new(); steps],
+            spreads: vec![Vec::new(); steps],
+        },
         ..Candidates::default()
     };
-    for (index, asked) in order.source.prompts.iter().enumerate() {
-        one_prompt(order, index, asked, &mut all, stepped)?;
+    for index in 0..order.source.prompts.len() {
+        one_prompt(order, index, &mut all, progress)?;
     }
-    shuffle_seeds(&mut all);
+    all.shuffle_seeds();
     Ok(all)
 }
 
 fn one_prompt(
-    order: &EvalOrder<'_>,
+    order: &Order<'_>,
     index: usize,
-    asked: &Asked,
     all: &mut Candidates,
-    stepped: &dyn Fn(),
+    progress: &dyn Fn(Progress),
 ) -> Result<()> {
     let card = order.probe.card();
+    let prompt = &order.source.prompts[index].prompt;
     let tap = TapRequest {
         blocks: card.tap.clone(),
         middle: card.middle,
     };
-    let words = order.backbone.words(&asked.prompt)?;
-    let mut random = Random::nth(order.seed, index as u64);
+    let words = order.backbone.words(prompt)?;
+    let mut random = Random::nth(order.draw, index as u64);
     let seeds: Vec<Seed> = (0..order.seeds).map(|_| Seed(random.bits())).collect();
     let runs = run(
         order.backbone,
-        &asked.prompt,
+        prompt,
         &seeds,
         order.settings,
         (&card.at_steps, &tap),
-        stepped,
+        &|| progress(Progress::Stepped(seeds.len())),
     )?;
-    let mut scores = Vec::with_capacity(runs.len());
-    let mut verdicts = Vec::with_capacity(runs.len());
-    for run in &runs {
-        let score = order.scorer.score(&asked.prompt, &run.picture)?;
-        verdicts.push(words_wrong(&words, &score));
-        scores.push(score.value);
-    }
+    let scores = runs
+        .par_iter()
+        .map(|run| order.scorer.score(prompt, &run.picture))
+        .collect::<Result<Vec<_>>>()?;
+    let verdicts: Vec<Vec<Option<bool>>> = scores
+        .iter()
+        .map(|score| words_wrong(&words, score))
+        .collect();
+    let judged = |of: &dyn Fn(usize) -> Vec<f64>| -> Vec<f64> {
+        verdicts
+            .iter()
+            .enumerate()
+            .flat_map(|(seed, verdicts)| {
+                let known = verdicts.iter().zip(of(seed)).filter(|(v, _)| v.is_some());
+                known.map(|(_, value)| value).collect::<Vec<_>>()
+            })
+            .collect()
+    };
     for step in 0..card.at_steps.len() {
         let said = runs
             .par_iter()
-            .map(|run| say(order, &asked.prompt, &words, &run.observations[step]))
+            .map(|run| say(order, prompt, &words, &run.observations[step]))
             .collect::<Result<Vec<_>>>()?;
-        let mut by_predictor: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-        let mut by_network: BTreeMap<(String, usize), Vec<f64>> = BTreeMap::new();
-        for (said, verdicts) in said.into_iter().zip(&verdicts) {
-            for (name, value) in said.by_predictor {
-                by_predictor.entry(name).or_default().push(value);
-            }
-            let chance = random.unit();
-            by_predictor.entry("random").or_default().push(chance);
-            for (key, value) in said.by_network {
-                by_network.entry(key).or_default().push(value);
-            }
-            all.p_good[step].extend(said.prediction.p_good);
-            all.intervals[step].extend(said.prediction.interval);
-            for (word, verdict) in verdicts.iter().enumerate() {
-                if let Some(wrong) = verdict {
-                    all.word_risks[step].push(said.prediction.word_risks[word]);
-                    all.word_spreads[step].push(said.spreads[word]);
-                    if step == 0 {
-                        all.word_wrong.push(*wrong);
-                    }
-                }
-            }
-        }
-        let steps = card.at_steps.len();
-        for (name, values) in by_predictor {
-            let own = all.predicted.entry(name.into());
-            own.or_insert_with(|| vec![Vec::new(); steps])[step].push(values);
-        }
-        for (key, values) in by_network {
-            let own = all.by_network.entry(key);
-            own.or_insert_with(|| vec![Vec::new(); steps])[step].push(values);
-        }
+        all.words.risks[step].push(judged(&|seed| said[seed].prediction.word_risks.clone()));
+        all.words.spreads[step].push(judged(&|seed| said[seed].spreads.clone()));
+        keep(all, step, said, &mut random);
     }
-    all.scores.push(scores);
+    let wrong = verdicts.iter().flatten().flatten().copied().collect();
+    all.words.wrong.push(wrong);
+    all.scores.push(scores.iter().map(|s| s.value).collect());
+    all.prompts.push(prompt.clone());
     Ok(())
 }
 
+/// Adds what was said of one prompt's seeds at one step.
+fn keep(all: &mut Candidates, step: usize, said: Vec<Saying>, random: &mut Random) {
+    let steps = all.at_steps.len();
+    let mut by_predictor: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    let mut by_network: BTreeMap<(String, usize), Vec<f64>> = BTreeMap::new();
+    let (mut foreseen, mut glimpsed) = (Vec::new(), Vec::new());
+    for said in said {
+        for (name, value) in said.by_predictor {
+            by_predictor.entry(name).or_default().push(value);
+        }
+        by_predictor
+            .entry("random".into())
+            .or_default()
+            .push(random.unit());
+        for (key, value) in said.by_network {
+            by_network.entry(key).or_default().push(value);
+        }
+        foreseen.push(said.prediction);
+        glimpsed.extend(said.glimpse);
+    }
+    let nothing = || -> Said { vec![Vec::new(); steps] };
+    for (name, values) in by_predictor {
+        all.predicted.entry(name).or_insert_with(nothing)[step].push(values);
+    }
+    for (key, values) in by_network {
+        all.by_network.entry(key).or_insert_with(nothing)[step].push(values);
+    }
+    if glimpsed.len() == foreseen.len() {
+        all.glimpsed.resize(steps, Vec::new());
+        all.glimpsed[step].push(glimpsed);
+    }
+    all.foreseen[step].push(foreseen);
+}
+
 fn say(
-    order: &EvalOrder<'_>,
+    order: &Order<'_>,
     prompt: &str,
     words: &[Word],
     observation: &Observation,
-) -> Result<Said> {
+) -> Result<Saying> {
     let probe = order.probe;
     let features = probe.features(observation, words)?;
-    let mut by_predictor = BTreeMap::new();
+    let prediction = probe.predict_by(Design::Probe, &features)?;
+    let mut by_predictor = BTreeMap::from([("probe".to_string(), prediction.quality)]);
     let mut by_network = BTreeMap::new();
-    for design in probe.designs() {
-        let prediction = probe.predict_by(design, &features)?;
-        by_predictor.insert(design.name(), prediction.quality);
-        for network in 0..probe.networks(design) {
-            let quality = probe.quality_by(design, network, &features)?;
-            by_network.insert((design.name().to_string(), network), quality);
+    if order.baselines {
+        let preview = picture(order.backbone, &observation.x0.unsqueeze(0)?)?;
+        let preview = order.scorer.score(prompt, &preview)?;
+        by_predictor.insert("x0-preview".into(), preview.value);
+        for design in probe.designs() {
+            if design != Design::Probe {
+                let quality = probe.predict_by(design, &features)?.quality;
+                by_predictor.insert(design.name().into(), quality);
+            }
+            for network in 0..probe.networks(design) {
+                let quality = probe.quality_by(design, network, &features)?;
+                by_network.insert((design.name().to_string(), network), quality);
+            }
         }
     }
     let shapes = shapes(&features, probe.card().tap.len());
     let known: Vec<_> = shapes.iter().flatten().collect();
     let count = known.len().max(1) as f64;
     // Concentrated attention is taken to be a good sign.
-    let of = |part: fn(&crate::probe::unlearned::Shape) -> f64| {
-        known.iter().map(|shape| part(shape)).sum::<f64>() / count
-    };
-    by_predictor.insert("attention-entropy", -of(|s| s.entropy));
-    by_predictor.insert("attention-peak", of(|s| s.peak));
-    by_predictor.insert("attention-spread", -of(|s| s.spread));
-    let preview = picture(order.backbone, &observation.x0.unsqueeze(0)?)?;
-    let preview = order.scorer.score(prompt, &preview)?;
-    by_predictor.insert("x0-preview", preview.value);
-    Ok(Said {
+    let of = |part: fn(&Shape) -> f64| known.iter().map(|shape| part(shape)).sum::<f64>() / count;
+    by_predictor.insert("attention-entropy".into(), -of(|s| s.entropy));
+    by_predictor.insert("attention-peak".into(), of(|s| s.peak));
+    by_predictor.insert("attention-spread".into(), -of(|s| s.spread));
+    Ok(Saying {
         by_predictor,
         by_network,
-        prediction: probe.predict_by(Design::Probe, &features)?,
+        prediction,
+        glimpse: None,
         spreads: shapes
             .iter()
             .map(|shape| shape.map_or(1.0, |s| s.spread))
             .collect(),
     })
-}
-
-/// The probe's word on the next seed of the same prompt: what is left of its skill is the prompt's.
-fn shuffle_seeds(all: &mut Candidates) {
-    let Some(mut steps) = all.predicted.get("probe").cloned() else {
-        return;
-    };
-    for group in steps.iter_mut().flatten() {
-        let by = 1.min(group.len());
-        group.rotate_left(by);
-    }
-    all.predicted.insert("probe-shuffled".into(), steps);
 }

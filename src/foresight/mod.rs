@@ -17,7 +17,7 @@ mod local;
 mod measure;
 mod predict;
 mod predictor;
-mod race;
+pub(crate) mod race;
 mod rank;
 mod rate;
 mod refine;

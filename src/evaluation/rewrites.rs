@@ -1,0 +1,154 @@
+//! The gain that `refine_prompt` promised against the gain that was measured.
+
+use serde::Serialize;
+
+use crate::probe::stats::mean;
+
+use super::resampled::{mean_with_interval, pooled_standard_error};
+use super::rewriting::Rewrite;
+
+/// Half the width of a 90 % interval, in standard errors.
+const Z90: f64 = 1.6449;
+
+/// Over all prompts; each `*_ci` holds 95 %, over prompts.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rewrites {
+    pub prompts: usize,
+    /// Fresh seeds that each wording was rendered on.
+    pub seeds: usize,
+    /// Prompts whose original wording was kept: no gain promised, none measured.
+    pub kept: usize,
+    /// The mean measured quality of the original wordings.
+    pub original: f64,
+    /// The mean gain that was promised.
+    pub promised: f64,
+    /// The mean gain that was measured, of the picked wording over the original.
+    pub gain: f64,
+    pub gain_ci: [f64; 2],
+    /// The same of a rewording taken by chance.
+    pub random_gain: f64,
+    pub random_gain_ci: [f64; 2],
+    /// The first less the second, prompt by prompt.
+    pub over_random: f64,
+    pub over_random_ci: [f64; 2],
+    /// Of the prompts that were reworded: how often `gain_interval` (90 %) holds the measured gain.
+    pub coverage: f64,
+    /// The measured gain is itself a mean over few seeds: how often it is held where the interval is
+    /// widened by that.
+    pub coverage_with_noise: f64,
+    /// The standard error of one prompt's measured gain.
+    pub noise: f64,
+}
+
+/// `None` where nothing was rewritten.
+pub fn figures(rewrites: &[Rewrite]) -> Option<Rewrites> {
+    let first = rewrites.first()?;
+    let paired = |of: fn(&Rewrite) -> (&[f64], &[f64])| -> Vec<Vec<f64>> {
+        let difference = |(a, b): (&[f64], &[f64])| a.iter().zip(b).map(|(a, b)| a - b).collect();
+        rewrites.iter().map(|r| difference(of(r))).collect()
+    };
+    let means = |groups: &[Vec<f64>]| groups.iter().map(|g| mean(g)).collect::<Vec<f64>>();
+    let picked = paired(|r| (&r.picked_scores, &r.original_scores));
+    let random = paired(|r| (&r.random_scores, &r.original_scores));
+    let over_random = paired(|r| (&r.picked_scores, &r.random_scores));
+    let gains = means(&picked);
+    let (gain, gain_ci) = mean_with_interval(&gains);
+    let (random_gain, random_gain_ci) = mean_with_interval(&means(&random));
+    let (over_random, over_random_ci) = mean_with_interval(&means(&over_random));
+
+    let reworded: Vec<usize> = (0..rewrites.len())
+        .filter(|&i| rewrites[i].picked != rewrites[i].prompt)
+        .collect();
+    let differences: Vec<Vec<f64>> = reworded.iter().map(|&i| picked[i].clone()).collect();
+    let noise = pooled_standard_error(&differences);
+    let promises: Vec<(f64, [f64; 2], f64)> = reworded
+        .iter()
+        .filter_map(|&i| Some((rewrites[i].promised, rewrites[i].interval?, gains[i])))
+        .collect();
+    Some(Rewrites {
+        prompts: rewrites.len(),
+        seeds: first.original_scores.len(),
+        kept: rewrites.len() - reworded.len(),
+        original: mean(
+            &rewrites
+                .iter()
+                .map(|r| mean(&r.original_scores))
+                .collect::<Vec<_>>(),
+        ),
+        promised: mean(&rewrites.iter().map(|r| r.promised).collect::<Vec<_>>()),
+        gain,
+        gain_ci,
+        random_gain,
+        random_gain_ci,
+        over_random,
+        over_random_ci,
+        coverage: coverage(&promises, 0.0),
+        coverage_with_noise: coverage(&promises, Z90 * noise),
+        noise,
+    })
+}
+
+/// How often a promise's interval, each side of its point widened by `half`, holds what was measured.
+fn coverage(promises: &[(f64, [f64; 2], f64)], half: f64) -> f64 {
+    let held = promises
+        .iter()
+        .filter(|(point, [low, high], measured)| {
+            let (down, up) = ((point - low).hypot(half), (high - point).hypot(half));
+            (point - down..=point + up).contains(measured)
+        })
+        .count();
+    held as f64 / promises.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewrite(picked: &str, promised: f64, scores: [[f64; 2]; 3]) -> Rewrite {
+        let [original, best, random] = scores;
+        Rewrite {
+            prompt: "a".into(),
+            picked: picked.into(),
+            random: "c".into(),
+            promised,
+            interval: Some([promised - 0.1, promised + 0.1]),
+            original_scores: original.into(),
+            picked_scores: best.into(),
+            random_scores: random.into(),
+        }
+    }
+
+    #[test]
+    fn gains_are_paired_by_seed_and_averaged_over_prompts() {
+        let all = [
+            rewrite("b", 0.2, [[0.2, 0.4], [0.5, 0.5], [0.3, 0.4]]),
+            rewrite("a", 0.0, [[0.6, 0.6], [0.6, 0.6], [0.5, 0.4]]),
+        ];
+        let figures = figures(&all).unwrap();
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} is not {b}");
+        close(figures.original, 0.45);
+        close(figures.gain, 0.1);
+        close(figures.promised, 0.1);
+        close(figures.random_gain, -0.05);
+        close(figures.over_random, 0.15);
+        assert_eq!((figures.prompts, figures.seeds, figures.kept), (2, 2, 1));
+        // Of the one that was reworded: gains 0.3 and 0.1, a variance of 0.02 over two seeds.
+        close(figures.noise, 0.1);
+        close(figures.coverage, 1.0);
+    }
+
+    #[test]
+    fn noise_widens_each_side_of_the_promise() {
+        let promises = [(0.2, [0.1, 0.25], 0.31), (0.2, [0.1, 0.25], 0.05)];
+        assert_eq!(coverage(&promises, 0.0), 0.0);
+        // Below: hypot(0.1, 0.12) = 0.156, above: hypot(0.05, 0.12) = 0.13.
+        assert_eq!(coverage(&promises, 0.12), 1.0);
+        // 0.05 lies below 0.2 − hypot(0.1, 0.1) = 0.059, 0.31 just within.
+        assert_eq!(coverage(&promises, 0.1), 0.5);
+    }
+
+    #[test]
+    fn nothing_rewritten_has_no_figures() {
+        assert_eq!(figures(&[]), None);
+    }
+}
