@@ -6,19 +6,18 @@
 //! The server is a child process of its own that speaks MCP over stdio: this program starts itself
 //! once more as `foreseed serve`. Every figure below is out of a reply of that server.
 
-use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use comfy_table::{LineStyle, Table, TableStyle};
-use rmcp::model::{CallToolRequestParams, ProgressNotificationParam};
-use rmcp::service::{NotificationContext, RunningService};
-use rmcp::transport::TokioChildProcess;
-use rmcp::{ClientHandler, RoleClient, ServiceExt};
 use serde_json::{Value, json};
+
+#[path = "common/client.rs"]
+mod client;
+
+use client::{Session, list, number, text};
 
 /// A wording that a small model finds hard: relations, and bare at that.
 const PROMPT: &str = "purple ring above green star, small orange heart, white background";
@@ -50,16 +49,18 @@ async fn agent(prompt: &str) -> Result<()> {
     let pictures = pictures_folder()?;
     // Records of its own, so that nothing is known beforehand.
     let data = tempfile::tempdir()?;
-    let agent = Agent::start(data.path(), &pictures).await?;
+    let session = Session::start(&std::env::current_exe()?, data.path(), &pictures).await?;
+    let call = async |tool: &str, arguments: Value| {
+        println!("{tool} {arguments}");
+        session.call(tool, arguments).await
+    };
     let mut told = Decisions::default();
 
-    let tools = agent.client.list_all_tools().await?;
+    let tools = session.tools().await?;
     let names: Vec<&str> = tools.iter().map(|tool| tool.name.as_ref()).collect();
     println!("tools: {}\nprompt: {prompt:?}\n", names.join(", "));
 
-    let predicted = agent
-        .call("predict_quality", json!({"prompt": prompt, "count": 8}))
-        .await?;
+    let predicted = call("predict_quality", json!({"prompt": prompt, "count": 8})).await?;
     let risk = number(&predicted, "/prompt_risk").map_or("unknown".into(), |r| format!("{r:.2}"));
     println!("  {}\n", text(&predicted, "/advice")?);
     told.decide(
@@ -72,9 +73,7 @@ async fn agent(prompt: &str) -> Result<()> {
         ),
     )?;
 
-    let refined = agent
-        .call("refine_prompt", json!({"prompt": prompt, "count": 8}))
-        .await?;
+    let refined = call("refine_prompt", json!({"prompt": prompt, "count": 8})).await?;
     let wording = text(&refined, "/best/prompt")?;
     println!("  {}\n", text(&refined, "/next")?);
     let gain = with_interval(&refined, "/best/gain", "/best/gain_interval")?;
@@ -84,12 +83,11 @@ async fn agent(prompt: &str) -> Result<()> {
         format!("use {wording:?}, gain {gain}"),
     )?;
 
-    let ranked = agent
-        .call(
-            "rank_seeds",
-            json!({"prompt": wording, "count": SEEDS, "keep": 1, "contact_sheet": true}),
-        )
-        .await?;
+    let ranked = call(
+        "rank_seeds",
+        json!({"prompt": wording, "count": SEEDS, "keep": 1, "contact_sheet": true}),
+    )
+    .await?;
     let ranking = list(&ranked, "/ranking")?;
     ensure!(
         ranking.len() == SEEDS as usize,
@@ -108,9 +106,7 @@ async fn agent(prompt: &str) -> Result<()> {
         ),
     )?;
 
-    let best = agent
-        .call("render", json!({"handle": text(first, "/handle")?}))
-        .await?;
+    let best = call("render", json!({"handle": text(first, "/handle")?})).await?;
     let resumed = number(&best, "/resumed_from_step")?;
     ensure!(
         resumed > 0.0,
@@ -125,9 +121,7 @@ async fn agent(prompt: &str) -> Result<()> {
         ),
     )?;
 
-    let random = agent
-        .call("render", json!({"prompt": prompt, "seed": RANDOM_SEED}))
-        .await?;
+    let random = call("render", json!({"prompt": prompt, "seed": RANDOM_SEED})).await?;
     let without = format!("without foresight: {}", foreseen_and_measured(&random)?);
 
     println!("{}", told.table);
@@ -145,7 +139,7 @@ async fn agent(prompt: &str) -> Result<()> {
         "ranking  {}",
         existing(&ranked, "/contact_sheet")?.display()
     );
-    let progress = agent.end().await?;
+    let progress = session.end().await?;
     ensure!(progress > 0, "the server never said how far it was");
     println!(
         "\n{:.1} s, {progress} progress notifications",
@@ -162,88 +156,6 @@ fn pictures_folder() -> Result<PathBuf> {
         .nth(3)
         .context("this program lies in no target folder")?;
     Ok(target.join("agent_loop"))
-}
-
-/// The client's side of one session.
-struct Agent {
-    client: RunningService<RoleClient, Watcher>,
-}
-
-impl Agent {
-    async fn start(data: &Path, pictures: &Path) -> Result<Self> {
-        let mut server = tokio::process::Command::new(std::env::current_exe()?);
-        server
-            .arg("serve")
-            .arg("--data")
-            .arg(data)
-            .arg("--out")
-            .arg(pictures);
-        let transport = TokioChildProcess::new(server).context("the server does not start")?;
-        let client = Watcher::default().serve(transport).await?;
-        Ok(Self { client })
-    }
-
-    /// The structured reply of a tool, called again for as long as it says that it is not complete.
-    async fn call(&self, tool: &'static str, arguments: Value) -> Result<Value> {
-        let Value::Object(arguments) = arguments else {
-            bail!("arguments of {tool} that are no object");
-        };
-        println!("{tool} {}", Value::Object(arguments.clone()));
-        loop {
-            let call = CallToolRequestParams::new(tool).with_arguments(arguments.clone());
-            let result = self.client.call_tool(call).await?;
-            self.client.service().clear();
-            if result.is_error == Some(true) {
-                bail!("{tool} failed: {:?}", result.content);
-            }
-            let reply = result
-                .structured_content
-                .context("a reply without structure")?;
-            if reply["complete"] == true {
-                return Ok(reply);
-            }
-        }
-    }
-
-    /// Ends the session; how many progress notifications came in it.
-    async fn end(self) -> Result<u64> {
-        let notifications = self.client.service().notifications.load(Ordering::Relaxed);
-        self.client.cancel().await?;
-        Ok(notifications)
-    }
-}
-
-/// Shows progress on one line.
-#[derive(Default)]
-struct Watcher {
-    notifications: AtomicU64,
-}
-
-impl Watcher {
-    fn clear(&self) {
-        if std::io::stderr().is_terminal() {
-            eprint!("\r\x1b[K");
-        }
-    }
-}
-
-impl ClientHandler for Watcher {
-    async fn on_progress(
-        &self,
-        progress: ProgressNotificationParam,
-        _context: NotificationContext<RoleClient>,
-    ) {
-        self.notifications.fetch_add(1, Ordering::Relaxed);
-        if std::io::stderr().is_terminal() {
-            let total = progress.total.unwrap_or(progress.progress).max(1.0);
-            let message = progress.message.unwrap_or_default();
-            eprint!(
-                "\r\x1b[K  {:3.0} % {message}",
-                progress.progress / total * 100.0
-            );
-            let _ = std::io::stderr().flush();
-        }
-    }
 }
 
 /// What was decided at each call, and what it cost.
@@ -289,28 +201,6 @@ impl Decisions {
         ]);
         Ok(())
     }
-}
-
-fn number(reply: &Value, at: &str) -> Result<f64> {
-    reply
-        .pointer(at)
-        .and_then(Value::as_f64)
-        .with_context(|| format!("no number at {at} in {reply}"))
-}
-
-fn text(reply: &Value, at: &str) -> Result<String> {
-    reply
-        .pointer(at)
-        .and_then(Value::as_str)
-        .map(str::to_string)
-        .with_context(|| format!("no text at {at} in {reply}"))
-}
-
-fn list<'a>(reply: &'a Value, at: &str) -> Result<&'a Vec<Value>> {
-    reply
-        .pointer(at)
-        .and_then(Value::as_array)
-        .with_context(|| format!("no list at {at} in {reply}"))
 }
 
 /// The file that is named at `at`, which must be there.
