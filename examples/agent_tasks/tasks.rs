@@ -189,7 +189,7 @@ fn which_object(truth: &Truth, random: &mut Random) -> Result<Instance> {
         let scene = held_out(random, is_plain);
         let objects: Vec<String> = scene.objects.iter().map(|o| o.name()).collect();
         let prompt = format!("a {}, a {} and a {}", objects[0], objects[1], objects[2]);
-        let seeds: Vec<u32> = (0..8).map(|_| random.next_u64() as u32).collect();
+        let seeds: Vec<u32> = (0..4).map(|_| random.next_u64() as u32).collect();
         for (seed, finished) in seeds.iter().zip(truth.finished(&prompt, &seeds)?) {
             let verdicts = &finished.score.verdicts;
             let wrong: Vec<usize> = (0..objects.len())
