@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::probe::stats::calibration_error;
 
-use super::candidates::{Candidates, part};
+use super::candidates::Candidates;
 use super::resampled::{Column, Times, auc, with_interval};
 use super::{BOOTSTRAP_SEED, RESAMPLES};
 
@@ -146,16 +146,5 @@ pub fn words(all: &Candidates) -> Vec<Words> {
                 difference_ci,
             }
         })
-        .collect()
-}
-
-/// The expected quality of each prompt at the step nearest to `step`: the mean over its seeds.
-pub fn expected_quality(all: &Candidates, step: usize) -> Vec<f64> {
-    let Some(said) = all.nearest_step(step).and_then(|i| all.foreseen.get(i)) else {
-        return Vec::new();
-    };
-    part(said, |p| p.quality)
-        .iter()
-        .map(|seeds| crate::probe::stats::mean(seeds))
         .collect()
 }

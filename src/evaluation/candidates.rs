@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::candidate::Seed;
 use crate::probe::Prediction;
 
 /// The rows of the table, the shipped probe last.
@@ -34,6 +35,8 @@ pub struct Candidates {
     pub at_steps: Vec<usize>,
     pub prompts: Vec<String>,
     /// (prompts) × (seeds)
+    pub seeds: Vec<Vec<Seed>>,
+    /// (prompts) × (seeds)
     pub scores: Vec<Vec<f64>>,
     pub predicted: BTreeMap<String, Said>,
     /// Design and training seed → what that network says by itself.
@@ -62,8 +65,8 @@ impl Candidates {
         (self.steps * self.evaluations_a_step) as f64
     }
 
-    /// Seeds of a prompt.
-    pub fn seeds(&self) -> usize {
+    /// How many seeds a prompt has.
+    pub fn seed_count(&self) -> usize {
         self.scores.first().map_or(0, Vec::len)
     }
 

@@ -61,7 +61,7 @@ struct Delivered {
 
 /// All policies, and those that read a probe against best-of-K.
 pub fn frontier(all: &Candidates) -> (Vec<Policy>, Vec<AgainstBestOfK>) {
-    let (full, seeds) = (all.full(), all.seeds());
+    let (full, seeds) = (all.full(), all.seed_count());
     let best_of: Vec<Delivered> = (1..=seeds)
         .map(|k| Delivered {
             policy: match k {
@@ -155,8 +155,8 @@ fn delivered(
     play: impl Fn(usize, usize, &[usize]) -> Vec<(String, Kind, f64, f64)>,
 ) -> Vec<Delivered> {
     let mut policies: Vec<Delivered> = Vec::new();
-    for &n in starts.iter().filter(|n| **n <= all.seeds()) {
-        let sets = sets(all.seeds(), n);
+    for &n in starts.iter().filter(|n| **n <= all.seed_count()) {
+        let sets = sets(all.seed_count(), n);
         let share = 1.0 / sets.len() as f64;
         let first = policies.len();
         for prompt in 0..all.scores.len() {

@@ -31,7 +31,7 @@ pub use frontier::{AgainstBestOfK, Kind, Policy};
 pub use progress::Progress;
 pub use report::text;
 pub use rewrites::Rewrites;
-pub use rewriting::{Rewrite, RewriteOrder};
+pub use rewriting::{Rewrite, RewriteOrder, Weak, weakest};
 pub use sample::{Order, sample};
 pub use table::{BySeed, Difference, Row};
 
@@ -104,7 +104,7 @@ pub fn evaluate(measured: &Measured) -> Evaluation {
         good: all.good,
         icc: stats::icc(&all.scores),
         prompts: all.scores.len(),
-        seeds: all.seeds(),
+        seeds: all.seed_count(),
         table: table::table(all),
         calibration: calibration::calibration(all),
         words: calibration::words(all),
@@ -123,15 +123,6 @@ pub fn evaluate(measured: &Measured) -> Evaluation {
         steps: all.steps,
         full_evaluations: all.full(),
     }
-}
-
-/// The prompts of which the probe expects least, after about a fifth of the steps, the weakest first.
-pub fn weakest(all: &Candidates, how_many: usize) -> Vec<String> {
-    let expected = calibration::expected_quality(all, all.steps / 5);
-    let mut order: Vec<usize> = (0..expected.len()).collect();
-    order.sort_by(|&a, &b| expected[a].total_cmp(&expected[b]));
-    order.truncate(how_many);
-    order.into_iter().map(|i| all.prompts[i].clone()).collect()
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Has weak prompts rewritten by `refine_prompt` itself, and renders what came of it on seeds that it
-//! did not see.
+//! did not see: those on which the prompt itself was rendered before.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::candidates::{Candidates, part};
 use super::progress::Progress;
 use crate::backbones::{Backbone, TapRequest};
 use crate::candidate::{Seed, Settings};
@@ -14,27 +15,56 @@ use crate::foresight::requests::{PredictingSettings, RefineRequest, SharedSettin
 use crate::foresight::{Caller, Foresight};
 use crate::probe::random::Random;
 use crate::probe::run::run;
+use crate::probe::stats::mean;
 use crate::scorers::Scorer;
 use crate::{Error, Result};
 
-/// Keeps the seeds that measure apart from those of the other candidates.
-const FRESH: u64 = 0x5eed;
+/// Keeps the draw of a random rewording apart from other draws.
+const BY_CHANCE: u64 = 0x5eed;
 /// What refining one prompt takes, in steps of single trajectories: about seven wordings of six
 /// seeds to step 5.
 const STEPS_TO_REFINE: usize = 210;
-/// The original, the picked wording and a random one.
-const WORDINGS: usize = 3;
+/// The picked wording and a random one.
+const WORDINGS: usize = 2;
 
-/// Which prompts to rewrite, and how to measure them.
+/// A prompt of which the probe expects little, and how it came out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weak {
+    pub prompt: String,
+    pub seeds: Vec<Seed>,
+    /// The measured score of each seed.
+    pub scores: Vec<f64>,
+}
+
+/// The prompts of which the probe expects least, the weakest first.
+///
+/// Expected after its first step, where it knows the prompt and as good as nothing of a seed: a later
+/// prediction would pick prompts whose seeds came out badly by chance, and any other wording would
+/// then seem to gain.
+pub fn weakest(all: &Candidates, how_many: usize) -> Vec<Weak> {
+    let Some(said) = all.foreseen.first() else {
+        return Vec::new();
+    };
+    let said = part(said, |p| p.quality);
+    let expected: Vec<f64> = said.iter().map(|seeds| mean(seeds)).collect();
+    let mut order: Vec<usize> = (0..expected.len()).collect();
+    order.sort_by(|&a, &b| expected[a].total_cmp(&expected[b]));
+    let weak = order.into_iter().take(how_many).map(|i| Weak {
+        prompt: all.prompts[i].clone(),
+        seeds: all.seeds[i].clone(),
+        scores: all.scores[i].clone(),
+    });
+    weak.collect()
+}
+
+/// How to rewrite prompts, and how to measure what comes of it.
 pub struct RewriteOrder<'a> {
     /// Whose `refine` it is: the product's own, on records of its own.
     pub foresight: &'a Foresight,
     pub backbone: &'a dyn Backbone,
     pub scorer: &'a dyn Scorer,
     pub settings: &'a Settings,
-    pub prompts: Vec<String>,
-    /// Fresh seeds that each wording is rendered on.
-    pub seeds: usize,
+    /// What a random rewording is drawn from.
     pub draw: u64,
 }
 
@@ -54,23 +84,22 @@ pub struct Rewrite {
 }
 
 impl RewriteOrder<'_> {
-    /// Steps of single trajectories that it takes, about.
-    pub fn steps(&self) -> usize {
-        let measuring = WORDINGS * self.seeds * self.settings.steps;
-        self.prompts.len() * (STEPS_TO_REFINE + measuring)
+    /// Steps of single trajectories that so many prompts of so many seeds take, about.
+    pub fn steps(&self, prompts: usize, seeds: usize) -> usize {
+        prompts * (STEPS_TO_REFINE + WORDINGS * seeds * self.settings.steps)
     }
 
     /// Rewrites each prompt and measures it.
-    pub fn run(&self, progress: &dyn Fn(Progress)) -> Result<Vec<Rewrite>> {
+    pub fn run(&self, weak: &[Weak], progress: &dyn Fn(Progress)) -> Result<Vec<Rewrite>> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
             .map_err(|e| Error::Internal(format!("no asynchronous runtime: {e}")))?;
-        let mut rewrites = Vec::with_capacity(self.prompts.len());
-        for (index, prompt) in self.prompts.iter().enumerate() {
-            let reply = runtime.block_on(self.refine(prompt))?;
+        let mut rewrites = Vec::with_capacity(weak.len());
+        for (index, weak) in weak.iter().enumerate() {
+            let reply = runtime.block_on(self.refine(&weak.prompt))?;
             progress(Progress::Stepped(STEPS_TO_REFINE));
-            rewrites.push(self.measure(index, prompt, &reply, progress)?);
+            rewrites.push(self.measure(index, weak, &reply, progress)?);
         }
         Ok(rewrites)
     }
@@ -106,12 +135,11 @@ impl RewriteOrder<'_> {
     fn measure(
         &self,
         index: usize,
-        prompt: &str,
+        weak: &Weak,
         reply: &RefineReply,
         progress: &dyn Fn(Progress),
     ) -> Result<Rewrite> {
-        let mut random = Random::nth(self.draw ^ FRESH, index as u64);
-        let seeds: Vec<Seed> = (0..self.seeds).map(|_| Seed(random.bits())).collect();
+        let prompt = weak.prompt.as_str();
         let rewordings: Vec<&str> = reply
             .tried
             .iter()
@@ -120,15 +148,15 @@ impl RewriteOrder<'_> {
             .collect();
         let by_chance = match rewordings.len() {
             0 => prompt,
-            n => rewordings[random.below(n)],
+            n => rewordings[Random::nth(self.draw ^ BY_CHANCE, index as u64).below(n)],
         };
         let picked = reply.best.prompt.as_str();
-        let mut scores: HashMap<&str, Vec<f64>> = HashMap::new();
-        for wording in [prompt, picked, by_chance] {
+        let mut scores = HashMap::from([(prompt, weak.scores.clone())]);
+        for wording in [picked, by_chance] {
             if scores.contains_key(wording) {
-                progress(Progress::Stepped(self.seeds * self.settings.steps));
+                progress(Progress::Stepped(weak.seeds.len() * self.settings.steps));
             } else {
-                scores.insert(wording, self.scores(prompt, wording, &seeds, progress)?);
+                scores.insert(wording, self.scores(weak, wording, progress)?);
             }
         }
         let of = |wording: &str| scores.get(wording).cloned().unwrap_or_default();
@@ -144,24 +172,18 @@ impl RewriteOrder<'_> {
         })
     }
 
-    /// What `wording` draws on these seeds, by what the original `prompt` asks for.
-    fn scores(
-        &self,
-        prompt: &str,
-        wording: &str,
-        seeds: &[Seed],
-        progress: &dyn Fn(Progress),
-    ) -> Result<Vec<f64>> {
+    /// What `wording` draws on the prompt's seeds, by what the prompt itself asks for.
+    fn scores(&self, weak: &Weak, wording: &str, progress: &dyn Fn(Progress)) -> Result<Vec<f64>> {
         let runs = run(
             self.backbone,
             wording,
-            seeds,
+            &weak.seeds,
             self.settings,
             (&[], &TapRequest::default()),
-            &|| progress(Progress::Stepped(seeds.len())),
+            &|| progress(Progress::Stepped(weak.seeds.len())),
         )?;
         runs.iter()
-            .map(|run| Ok(self.scorer.score(prompt, &run.picture)?.value))
+            .map(|run| Ok(self.scorer.score(&weak.prompt, &run.picture)?.value))
             .collect()
     }
 }

@@ -97,7 +97,7 @@ fn one_prompt(
         &seeds,
         order.settings,
         (&card.at_steps, &tap),
-        &|| progress(Progress::Stepped(seeds.len())),
+        &|| progress(Progress::Stepped(order.seeds)),
     )?;
     let scores = runs
         .par_iter()
@@ -130,6 +130,7 @@ fn one_prompt(
     all.words.wrong.push(wrong);
     all.scores.push(scores.iter().map(|s| s.value).collect());
     all.prompts.push(prompt.clone());
+    all.seeds.push(seeds);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! What an evaluation must show, on made-up candidates whose truth is known.
 
 use super::*;
+use crate::candidate::Seed;
 use crate::probe::Prediction;
 use crate::probe::random::Random;
 
@@ -63,6 +64,7 @@ fn candidates(prompts: usize) -> Candidates {
             .push(scores.iter().map(|s| *s < 0.6).collect());
         all.scores.push(scores);
         all.prompts.push(format!("prompt {prompt}"));
+        all.seeds.push((0..SEEDS as u32).map(Seed).collect());
     }
     all.shuffle_seeds();
     all
@@ -145,7 +147,10 @@ fn the_weakest_prompts_are_those_of_which_least_is_expected() {
             said.quality = quality;
         }
     }
-    assert_eq!(weakest(&all, 2), ["prompt 1", "prompt 0"]);
+    let weak = weakest(&all, 2);
+    let prompts: Vec<&str> = weak.iter().map(|w| w.prompt.as_str()).collect();
+    assert_eq!(prompts, ["prompt 1", "prompt 0"]);
+    assert_eq!(weak[0].scores, all.scores[1]);
 }
 
 #[test]

@@ -108,18 +108,17 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
     };
     let (held_out, family) = (order(&held_out, true), order(&family, false));
     let weak = args.rewrites.unwrap_or(held_out.source.prompts.len() / 2);
-    let mut rewriting = RewriteOrder {
+    let weak = weak.min(held_out.source.prompts.len());
+    let rewriting = RewriteOrder {
         foresight: &foresight,
         backbone: bench.backbone.as_ref(),
         scorer: bench.scorer.as_ref(),
         settings: &bench.settings,
-        prompts: vec![String::new(); weak.min(held_out.source.prompts.len())],
-        seeds: args.seeds.max(1),
         draw: args.draw,
     };
 
     let bar = bar(
-        held_out.steps() + family.steps() + rewriting.steps(),
+        held_out.steps() + family.steps() + rewriting.steps(weak, held_out.seeds),
         "steps",
     );
     let progress = |happened: Progress| match happened {
@@ -131,8 +130,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
     progress(Progress::Phase("the family held out whole"));
     let family = sample(&family, &progress)?;
     progress(Progress::Phase("rewrites"));
-    rewriting.prompts = weakest(&held_out, rewriting.prompts.len());
-    let rewrites = rewriting.run(&progress)?;
+    let rewrites = rewriting.run(&weakest(&held_out, weak), &progress)?;
     progress(Progress::Phase("intervals"));
     let measured = Measured {
         held_out,
@@ -141,15 +139,18 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
     };
     let evaluation = evaluate(&measured);
     bar.finish_and_clear();
-    if let Some(folder) = args.plots.as_ref().or(globals.out.as_ref()) {
-        for path in plots::write(folder, &measured, &evaluation)? {
-            tracing::info!("wrote {}", path.display());
-        }
+    let plots = match args.plots.as_ref().or(globals.out.as_ref()) {
+        Some(folder) => plots::write(folder, &measured, &evaluation)?,
+        None => Vec::new(),
+    };
+    if globals.json {
+        return output::print_json(&evaluation);
     }
-    match globals.json {
-        true => output::print_json(&evaluation),
-        false => output::print(&text(&evaluation)),
+    output::print(&text(&evaluation))?;
+    for plot in plots {
+        output::print(&format!("\nPlot: {}", plot.display()))?;
     }
+    Ok(())
 }
 
 impl Bench {
