@@ -224,6 +224,12 @@ pub trait Backbone: Send + Sync {
 
     /// Latents (1, channels, height, width) → an image (1, 3, height, width), RGB in 0–1.
     fn decode(&self, latents: &Tensor) -> Result<Tensor>;
+
+    /// [`Backbone::decode`] for latents that are not finished: by a decoder that was distilled for
+    /// previews where the model has one, which costs a small part of the VAE's time.
+    fn preview(&self, latents: &Tensor) -> Result<Tensor> {
+        self.decode(latents)
+    }
 }
 
 fn no_halves(facts: &Facts) -> crate::Error {

@@ -289,6 +289,15 @@ impl Scope<'_> {
             .map(|(_, info)| info.shape.len())
     }
 
+    /// Zeros as the component's tensors are, where its files need hold none.
+    pub fn zeros(&self, shape: &[usize]) -> Result<Tensor> {
+        Ok(Tensor::zeros(
+            shape,
+            self.weights.dtype,
+            &self.weights.device,
+        )?)
+    }
+
     /// The module path, as diffusers writes it.
     pub fn path(&self) -> &str {
         self.prefix.trim_end_matches('.')

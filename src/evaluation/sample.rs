@@ -14,7 +14,7 @@ use crate::probe::prompts::Source;
 use crate::probe::random::Random;
 use crate::probe::run::{picture, run, words_wrong};
 use crate::probe::unlearned::{Shape, shapes};
-use crate::probe::{Prediction, Probe};
+use crate::probe::{Look, Prediction, Probe, preview};
 use crate::sampling::Observation;
 use crate::scorers::Scorer;
 
@@ -175,15 +175,34 @@ fn say(
     observation: &Observation,
 ) -> Result<Saying> {
     let probe = order.probe;
-    let features = probe.features(observation, words)?;
+    let preview = preview::score(order.backbone, order.scorer, prompt, &observation.x0)?;
+    let look = Look {
+        observation,
+        words,
+        preview: Some(&preview),
+    };
+    let before = match &observation.previous_x0 {
+        Some(x0) => Some(preview::score(order.backbone, order.scorer, prompt, x0)?),
+        None => None,
+    };
+    let glimpse = probe.predict_as_glimpse(&look, before.as_ref())?;
+    let features = probe.features(&look)?;
     let prediction = probe.predict_by(Design::Probe, &features)?;
     let mut by_predictor = BTreeMap::from([("probe".to_string(), prediction.quality)]);
+    if let Some(glimpse) = &glimpse {
+        by_predictor.insert(Design::Glimpse.name().into(), glimpse.quality);
+    }
     let mut by_network = BTreeMap::new();
     if order.baselines {
+        // The baseline's own preview is decoded by the VAE, as good as it gets.
         let preview = picture(order.backbone, &observation.x0.unsqueeze(0)?)?;
         let preview = order.scorer.score(prompt, &preview)?;
         by_predictor.insert("x0-preview".into(), preview.value);
         for design in probe.designs() {
+            // What a glimpse says is told by its own features.
+            if design == Design::Glimpse {
+                continue;
+            }
             if design != Design::Probe {
                 let quality = probe.predict_by(design, &features)?.quality;
                 by_predictor.insert(design.name().into(), quality);
@@ -206,7 +225,7 @@ fn say(
         by_predictor,
         by_network,
         prediction,
-        glimpse: None,
+        glimpse,
         spreads: shapes
             .iter()
             .map(|shape| shape.map_or(1.0, |s| s.spread))

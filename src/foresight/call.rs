@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use image::RgbImage;
 use tokio::time::Instant;
 
-use super::predictor::Predictor;
+use super::predictor::{Predictor, Seen};
 use super::replies::{Common, Cost};
 use super::requests::{PredictingSettings, SharedSettings};
 use super::{Caller, Foresight, Progress, validate};
@@ -178,7 +178,8 @@ impl<'a> Call<'a> {
                     .into_iter()
                     .map(|(index, observation)| (missing[index], observation))
                     .collect();
-                self.predict_seen(predictor, &named, &words, at_step, batch, &mut predictions)
+                let looks = (&words, at_step, batch);
+                self.predict_seen((opened, predictor), &named, looks, &mut predictions)
                     .await?;
             }
             if ledger.would_overdraw(opened.evaluations_per_step) {
@@ -191,11 +192,13 @@ impl<'a> Call<'a> {
 
     async fn predict_seen(
         &mut self,
-        predictor: &Predictor,
+        (opened, predictor): (&Opened, &Predictor),
         named: &[(Handle, Candidate)],
-        words: &HashMap<String, Arc<Vec<Word>>>,
-        at_step: usize,
-        batch: Vec<(usize, Arc<Observation>)>,
+        (words, at_step, batch): (
+            &HashMap<String, Arc<Vec<Word>>>,
+            usize,
+            Vec<(usize, Arc<Observation>)>,
+        ),
         predictions: &mut [Option<Prediction>],
     ) -> Result<()> {
         if let Some(x0) = &mut self.x0 {
@@ -208,14 +211,20 @@ impl<'a> Call<'a> {
             .iter()
             .map(|&i| words.get(&named[i].1.prompt).cloned().unwrap_or_default())
             .collect();
-        let judge = predictor.clone();
+        let prompts: Vec<String> = indices.iter().map(|&i| named[i].1.prompt.clone()).collect();
+        let (judge, backbone) = (predictor.clone(), opened.backbone.clone());
         let predicted = blocking(move || {
-            let seen: Vec<(&Observation, &[Word])> = batch
+            let seen: Vec<Seen<'_>> = batch
                 .iter()
                 .zip(&words)
-                .map(|((_, observation), words)| (observation.as_ref(), words.as_slice()))
+                .zip(&prompts)
+                .map(|(((_, observation), words), prompt)| Seen {
+                    prompt,
+                    observation,
+                    words,
+                })
                 .collect();
-            judge.predict(&seen)
+            judge.predict(backbone.as_ref(), &seen)
         })
         .await?;
         let mut records = Vec::with_capacity(indices.len());

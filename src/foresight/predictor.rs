@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::{advice, local, measure, validate};
 use crate::Result;
-use crate::backbones::{Facts, TapRequest, Word};
+use crate::backbones::{Backbone, Facts, TapRequest, Word};
 use crate::candidate::Settings;
 use crate::probe::recalibration::{Correction, Prior};
-use crate::probe::{Misfit, Prediction, Probe, attention_only};
+use crate::probe::{Look, Misfit, Prediction, Probe, attention_only, preview};
 use crate::sampling::Observation;
+use crate::scorers;
 use crate::store::{RATING, Store};
 
 /// The metric of a prediction that no probe stands behind.
@@ -18,6 +21,14 @@ pub const ATTENTION: &str = "attention";
 /// The share of the steps after which a prediction is made, where nothing else is asked for: the
 /// paper's step 5 of 25.
 const RECOMMENDED_SHARE: f64 = 0.2;
+
+/// What is predicted from.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    pub prompt: &'a str,
+    pub observation: &'a Observation,
+    pub words: &'a [Word],
+}
 
 /// One metric, one way to predict it, and the steps at which that can be done.
 #[derive(Clone)]
@@ -203,13 +214,37 @@ impl Predictor {
     }
 
     /// One prediction an observation: the predictor's own, as it is kept; what is answered is
-    /// [`Self::understood`].
-    pub fn predict(&self, seen: &[(&Observation, &[Word])]) -> Result<Vec<Prediction>> {
+    /// [`Self::understood`]. Previews are decoded and scored where the probe reads them.
+    pub fn predict(&self, backbone: &dyn Backbone, seen: &[Seen<'_>]) -> Result<Vec<Prediction>> {
         let predictions: Vec<Prediction> = match &self.probe {
-            Some(probe) => probe.predict(seen)?,
+            Some(probe) => {
+                let scorer = probe.card().preview.as_deref().map(scorers::named);
+                let scorer = scorer.transpose()?;
+                seen.par_iter()
+                    .map(|seen| {
+                        let observation = seen.observation;
+                        let scored = match &scorer {
+                            Some(scorer) if observation.steps_done > 0 => Some(preview::score(
+                                backbone,
+                                scorer.as_ref(),
+                                seen.prompt,
+                                &observation.x0,
+                            )?),
+                            _ => None,
+                        };
+                        let look = Look {
+                            observation,
+                            words: seen.words,
+                            preview: scored.as_ref(),
+                        };
+                        probe.predict(&[look])
+                    })
+                    .collect::<Result<Vec<_>>>()?
+                    .concat()
+            }
             None => seen
                 .iter()
-                .map(|(observation, words)| attention_only(observation, words))
+                .map(|seen| attention_only(seen.observation, seen.words))
                 .collect::<Result<_>>()?,
         };
         Ok(predictions.into_iter().map(Prediction::rounded).collect())

@@ -8,11 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use image::RgbImage;
 
 use super::call::{Call, Finished, Opened, blocking};
-use super::predictor::Predictor;
+use super::predictor::{Predictor, Seen};
 use super::replies::RenderReply;
 use super::requests::{PredictingSettings, RenderRequest, RenderWhat, SharedSettings};
 use super::{Caller, Foresight, advice, measure, validate};
-use crate::backbones::{TapRequest, Word};
+use crate::backbones::TapRequest;
 use crate::candidate::{Candidate, Handle};
 use crate::pictures::{self, PictureMetadata};
 use crate::probe::Prediction;
@@ -205,13 +205,18 @@ async fn predict_seen(
     }
     let words = opened.backbone.words(&candidate.prompt)?;
     let steps: Vec<usize> = seen.iter().map(|o| o.steps_done).collect();
-    let judge = predictor.clone();
+    let (judge, backbone) = (predictor.clone(), opened.backbone.clone());
+    let prompt = candidate.prompt.clone();
     let predicted = blocking(move || {
-        let seen: Vec<(&Observation, &[Word])> = seen
+        let seen: Vec<Seen<'_>> = seen
             .iter()
-            .map(|observation| (observation.as_ref(), words.as_slice()))
+            .map(|observation| Seen {
+                prompt: &prompt,
+                observation,
+                words: &words,
+            })
             .collect();
-        judge.predict(&seen)
+        judge.predict(backbone.as_ref(), &seen)
     })
     .await?;
     let record = |(at_step, prediction)| PredictionRecord {

@@ -13,6 +13,8 @@ macro_rules! embedded {
 pub static FILES: Embedded = embedded![
     "foreseed.json",
     "model_index.json",
+    "preview_vae/config.json",
+    "preview_vae/diffusion_pytorch_model.safetensors",
     "scheduler/scheduler_config.json",
     "text_encoder/config.json",
     "text_encoder/model.safetensors",

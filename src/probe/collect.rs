@@ -4,7 +4,10 @@
 
 use std::path::Path;
 
+use candle_core::Tensor;
+
 use super::features::{Seen, Text};
+use super::preview::{self, Preview};
 use super::prompts::Source;
 use super::random::Random;
 use super::run::{run, words_wrong};
@@ -79,6 +82,12 @@ impl Order<'_> {
             height: settings.height,
             tap: self.tap.to_vec(),
             middle: true,
+            early: self
+                .tap
+                .iter()
+                .filter(|block| facts.glimpsed.contains(block))
+                .count(),
+            preview: Some(self.scorer.metric().into()),
             seeds: self.seeds,
             prompts: format!("{}; seeds drawn from {}", self.source.name, self.seed),
         }
@@ -112,6 +121,7 @@ impl Order<'_> {
         }
         self.manifest().claim(folder)?;
         let tap = self.tap();
+        let early = self.manifest().early;
         let mut before = 0;
         for (index, asked) in self.source.prompts.iter().enumerate() {
             let path = shard_path(folder, index);
@@ -145,7 +155,20 @@ impl Order<'_> {
                         Some(text) => text,
                     }
                     .keys;
-                    seen.push(Seen::read(observation, &tap.blocks, keys, tap.middle)?);
+                    let preview = |x0: Option<&Tensor>| -> Result<Preview> {
+                        let Some(x0) = x0 else {
+                            return Ok(Preview::blank(words.len()));
+                        };
+                        let score = preview::score(self.backbone, self.scorer, &asked.prompt, x0)?;
+                        Ok(Preview::read(&score, &words))
+                    };
+                    let own = Some(preview(Some(&observation.x0))?);
+                    let before = preview(observation.previous_x0.as_ref())?;
+                    let blocks = (tap.blocks.as_slice(), early);
+                    seen.push(
+                        Seen::read(observation, blocks, keys, tap.middle, own)?
+                            .with_before(observation, before)?,
+                    );
                 }
                 outcomes.push(Outcome {
                     seed: run.seed.0,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::preview::Preview;
 use crate::backbones::Word;
 use crate::sampling::Observation;
 use crate::{Error, Result};
@@ -25,6 +26,20 @@ pub struct Layout {
     pub x0_channels: usize,
     /// 0: the middle activations are not read.
     pub middle_channels: usize,
+    /// How many of the blocks, the first ones, a glimpse shows.
+    pub early: usize,
+    /// Whether the scored preview is read.
+    pub preview: bool,
+}
+
+impl Layout {
+    /// What is left of it in a glimpse.
+    pub fn glimpse(&self) -> Self {
+        Self {
+            blocks: self.blocks[..self.early.min(self.blocks.len())].to_vec(),
+            ..self.clone()
+        }
+    }
 }
 
 /// A prompt as the networks read it; shared by all its seeds and steps.
@@ -43,6 +58,8 @@ pub struct Text {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
     pub steps_done: usize,
+    /// The maps and the middle are of the first half of the step after those done.
+    pub glimpse: bool,
     pub height: usize,
     pub width: usize,
     /// (blocks, height × width, keys), heads averaged
@@ -51,6 +68,24 @@ pub struct Seen {
     pub x0: Vec<f32>,
     /// (height × width, channels)
     pub middle: Vec<f32>,
+    /// Of `x0`, where it was scored.
+    pub preview: Option<Preview>,
+    /// What a glimpse of this very step had in place of `x0`, kept to train on.
+    pub before: Option<Before>,
+}
+
+/// The predicted finished latents of the step before, laid out as [`Seen::x0`], and their preview.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Before {
+    pub x0: Vec<f32>,
+    pub preview: Option<Preview>,
+}
+
+impl Seen {
+    /// The number of the step that was looked into.
+    pub fn at_step(&self) -> usize {
+        self.steps_done + usize::from(self.glimpse)
+    }
 }
 
 /// An observation ready for the networks.
@@ -58,6 +93,31 @@ pub struct Seen {
 pub struct Features {
     pub text: Arc<Text>,
     pub seen: Seen,
+}
+
+impl Features {
+    /// What a glimpse of the same step would have shown, its maps those of the first `early` blocks.
+    pub fn glimpse(&self, early: usize) -> Result<Self> {
+        let seen = &self.seen;
+        let missing = || Error::Internal("the step before was not kept".into());
+        let before = seen.before.as_ref().ok_or_else(missing)?;
+        let block = seen.height * seen.width * self.text.keys;
+        let kept = (early * block).min(seen.maps.len());
+        Ok(Self {
+            text: self.text.clone(),
+            seen: Seen {
+                steps_done: seen.steps_done.saturating_sub(1),
+                glimpse: true,
+                height: seen.height,
+                width: seen.width,
+                maps: seen.maps[..kept].to_vec(),
+                x0: before.x0.clone(),
+                middle: seen.middle.clone(),
+                preview: before.preview.clone(),
+                before: None,
+            },
+        })
+    }
 }
 
 impl Text {
@@ -85,12 +145,14 @@ impl Text {
 
 impl Seen {
     /// Reads an observation's maps of `blocks`, its first `keys` text keys, on the grid of the finest
-    /// of these blocks. Fails where a block was not tapped.
+    /// of the first `early` of them (of all, where there is none), so that a glimpse lies on the same
+    /// grid. Fails where a block was not tapped.
     pub fn read(
         observation: &Observation,
-        blocks: &[String],
+        (blocks, early): (&[String], usize),
         keys: usize,
         middle: bool,
+        preview: Option<Preview>,
     ) -> Result<Self> {
         let (channels, rows, columns) = observation.x0.dims3()?;
         let mut tapped = Vec::with_capacity(blocks.len());
@@ -104,7 +166,11 @@ impl Seen {
             let kept = heads_averaged.narrow(1, 0, keys.min(tokens))?;
             tapped.push((grid, flat(&kept)?));
         }
-        let (height, width) = tapped
+        let deciding = match early {
+            0 => tapped.len(),
+            early => early.min(tapped.len()),
+        };
+        let (height, width) = tapped[..deciding]
             .iter()
             .map(|(grid, _)| *grid)
             .max()
@@ -129,12 +195,31 @@ impl Seen {
         let x0 = flat(&observation.x0.to_dtype(DType::F32)?)?;
         Ok(Self {
             steps_done: observation.steps_done,
+            glimpse: observation.glimpse,
             height,
             width,
             maps,
             x0: space_to_depth(&x0, (channels, rows, columns), (height, width)),
             middle,
+            preview,
+            before: None,
         })
+    }
+
+    /// The same with the step before, to train glimpses on; zeros where there was none.
+    pub fn with_before(mut self, observation: &Observation, preview: Preview) -> Result<Self> {
+        let x0 = match &observation.previous_x0 {
+            None => vec![0.0; self.x0.len()],
+            Some(x0) => {
+                let shape = x0.dims3()?;
+                space_to_depth(&flat(x0)?, shape, (self.height, self.width))
+            }
+        };
+        self.before = Some(Before {
+            x0,
+            preview: Some(preview),
+        });
+        Ok(self)
     }
 }
 

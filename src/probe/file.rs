@@ -16,7 +16,7 @@ use crate::{Error, Result};
 
 const KEY: &str = "foreseed_probe";
 /// Raised when a file of another version cannot be read as this one.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// One design's networks: the same, trained from different seeds, whose answers are averaged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -156,6 +156,7 @@ impl Task<'_> {
             }
             state = kept;
         }
+        let layout = self.design.layout(self.layout);
         let items: Vec<Item> = (0..self.train.len())
             .flat_map(|group| (0..self.at_steps).map(move |step| (group, step)))
             .collect();
@@ -169,7 +170,7 @@ impl Task<'_> {
                 let done = (state.epoch * batches + i) as f64;
                 let rate = options.rate * pace(done, (options.epochs * batches) as f64);
                 let (rows, targets) = self.batch(&self.train, batch)?;
-                let inputs = Inputs::stack(&rows, self.layout, self.steps)?;
+                let inputs = Inputs::stack(&rows, &layout, self.steps)?;
                 let loss = loss(self.design, &net.forward(&inputs)?, &targets)?;
                 losses += f64::from(loss.to_scalar::<f32>()?);
                 optimizer.step(&vars, &loss.backward()?, rate)?;
@@ -234,7 +235,8 @@ impl Task<'_> {
         for (number, &(group, step)) in items.iter().enumerate() {
             let group = groups[group];
             for (seed, &score) in group.scores.iter().enumerate() {
-                rows.push(group.features(seed, step)?);
+                let features = group.features(seed, step)?;
+                rows.push(self.design.reads(features, self.layout)?);
                 targets
                     .quality
                     .push(((score - self.scale.0) / self.scale.1) as f32);
@@ -249,6 +251,7 @@ impl Task<'_> {
     fn validate(&self, weights: &BTreeMap<String, Tensor>) -> Result<Validation> {
         let mut weights = Weights::read(weights.clone());
         let net = Net::new(self.design, self.layout, &mut weights)?;
+        let layout = self.design.layout(self.layout);
         let mut sum = Validation::default();
         for step in 0..self.at_steps {
             let (mut predicted, mut measured) = (Vec::new(), Vec::new());
@@ -256,7 +259,7 @@ impl Task<'_> {
             let items: Vec<Item> = (0..self.validation.len()).map(|g| (g, step)).collect();
             for chunk in items.chunks(16) {
                 let (rows, targets) = self.batch(&self.validation, chunk)?;
-                let inputs = Inputs::stack(&rows, self.layout, self.steps)?;
+                let inputs = Inputs::stack(&rows, &layout, self.steps)?;
                 let outputs = net.forward(&inputs)?;
                 let quality = outputs.quality.to_vec1::<f32>()?;
                 let mut quality = quality.into_iter().map(f64::from);

@@ -28,7 +28,7 @@ pub fn loss(design: Design, outputs: &Outputs, targets: &Targets) -> Result<Tens
     let cpu = &Device::Cpu;
     let quality = Tensor::new(targets.quality.as_slice(), cpu)?;
     let mut total = (&outputs.quality - &quality)?.sqr()?.mean_all()?;
-    if design == Design::Probe
+    if design.learns_all()
         && let Some(rank) = rank_loss(&outputs.quality, targets)?
     {
         total = (total + (rank * RANK)?)?;

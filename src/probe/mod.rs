@@ -17,6 +17,7 @@ mod loss;
 mod misfit;
 pub mod net;
 mod optim;
+pub mod preview;
 pub mod prompts;
 pub mod random;
 pub mod recalibration;
@@ -39,12 +40,14 @@ use std::sync::Arc;
 use crate::backbones::{Facts, Word};
 use crate::candidate::Settings;
 use crate::sampling::Observation;
+use crate::scorers::Score;
 use crate::{Error, Result};
 use calibration::{StepCalibration, sigmoid};
 use features::{Features, Seen, Text};
 pub use misfit::Misfit;
 use net::layers::Weights;
 use net::{Design, Inputs, Net};
+use preview::Preview;
 pub use unlearned::attention_only;
 
 /// What a probe says of one candidate at one step.
@@ -97,8 +100,19 @@ pub struct ProbeCard {
     pub tap: Vec<String>,
     /// Whether it reads the middle activations.
     pub middle: bool,
+    /// The metric of the scorer that judges the early preview for it, if it reads one.
+    pub preview: Option<String>,
     /// How good it was measured to be, in a sentence or figures by name.
     pub measured: serde_json::Value,
+}
+
+/// What a probe is shown of a candidate.
+#[derive(Clone, Copy)]
+pub struct Look<'a> {
+    pub observation: &'a Observation,
+    pub words: &'a [Word],
+    /// The scorer's word on the predicted finished latents, by [`preview::score`].
+    pub preview: Option<&'a Score>,
 }
 
 /// A probe file, ready to predict: the shipped design and, for comparison, its baselines.
@@ -190,27 +204,71 @@ impl Probe {
         Ok(())
     }
 
-    /// One prediction an observation; each depends on its own observation alone.
-    pub fn predict(&self, observations: &[(&Observation, &[Word])]) -> Result<Vec<Prediction>> {
+    /// One prediction a look, of a whole step or of a glimpse; each depends on its own look alone.
+    pub fn predict(&self, looks: &[Look<'_>]) -> Result<Vec<Prediction>> {
         // One row at a time, so that no other row can move a result even in its last bit.
-        observations
+        looks
             .par_iter()
-            .map(|(observation, words)| {
-                let features = self.features(observation, words)?;
-                self.predict_by(Design::Probe, &features)
+            .map(|look| {
+                let design = match look.observation.glimpse {
+                    true => Design::Glimpse,
+                    false => Design::Probe,
+                };
+                self.predict_by(design, &self.features(look)?)
             })
             .collect()
     }
 
-    /// What the networks read of an observation.
-    pub fn features(&self, observation: &Observation, words: &[Word]) -> Result<Features> {
-        let layout = &self.header.layout;
-        let text = Text::read(observation, words, layout.keys)?;
-        let middle = layout.middle_channels > 0;
+    /// Whether it can judge a candidate half-way through a step.
+    pub fn judges_glimpses(&self) -> bool {
+        self.header.layout.early > 0 && self.nets.contains_key(&Design::Glimpse)
+    }
+
+    /// What the networks read of a look.
+    pub fn features(&self, look: &Look<'_>) -> Result<Features> {
+        let observation = look.observation;
+        let layout = match observation.glimpse {
+            true => &self.header.layout.glimpse(),
+            false => &self.header.layout,
+        };
+        let text = Text::read(observation, look.words, layout.keys)?;
+        let preview = match (layout.preview, look.preview) {
+            (false, _) => None,
+            (true, Some(score)) => Some(Preview::read(score, look.words)),
+            // Before the first step there is nothing to score.
+            (true, None) if observation.steps_done == 0 => Some(Preview::blank(look.words.len())),
+            (true, None) => {
+                return Err(Error::Internal(
+                    "the preview was not scored for the probe".into(),
+                ));
+            }
+        };
+        let (blocks, middle) = (layout.blocks.as_slice(), layout.middle_channels > 0);
+        let blocks = (blocks, layout.early);
         Ok(Features {
-            seen: Seen::read(observation, &layout.blocks, text.keys, middle)?,
+            seen: Seen::read(observation, blocks, text.keys, middle, preview)?,
             text: Arc::new(text),
         })
+    }
+
+    /// What a glimpse of the observed step would have predicted, by the preview of the step before;
+    /// `None` where this probe judges no glimpses.
+    pub fn predict_as_glimpse(
+        &self,
+        look: &Look<'_>,
+        before: Option<&Score>,
+    ) -> Result<Option<Prediction>> {
+        if !self.judges_glimpses() || look.observation.glimpse {
+            return Ok(None);
+        }
+        let preview = match before {
+            Some(score) => Preview::read(score, look.words),
+            None => Preview::blank(look.words.len()),
+        };
+        let Features { text, seen } = self.features(look)?;
+        let seen = seen.with_before(look.observation, preview)?;
+        let features = Features { text, seen };
+        self.predict_by(Design::Glimpse, &features).map(Some)
     }
 
     /// The designs that this file holds.
@@ -226,7 +284,8 @@ impl Probe {
     /// The calibrated prediction of one of the designs in the file.
     pub fn predict_by(&self, design: Design, features: &Features) -> Result<Prediction> {
         let raw = self.raw(design, None, features)?;
-        let step = features.seen.steps_done;
+        // A glimpse is calibrated by the step that it looks into.
+        let step = features.seen.at_step();
         let calibration = self
             .header
             .members
@@ -260,8 +319,10 @@ impl Probe {
         }
         let (mean, deviation) = self.header.scale;
         let share = 1.0 / nets.len() as f64;
-        let row = std::slice::from_ref(features);
-        let inputs = Inputs::stack(row, &self.header.layout, self.header.card.steps)?;
+        let layout = &self.header.layout;
+        let row = design.reads(features.clone(), layout)?;
+        let row = std::slice::from_ref(&row);
+        let inputs = Inputs::stack(row, &design.layout(layout), self.header.card.steps)?;
         let mut all = Raw {
             quality: 0.0,
             good: None,

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::backbones::{Backbone, TapRequest, Word};
 use crate::candidate::{Seed, Settings};
 use crate::sampling::{Observation, Trajectory, step_all};
-use crate::scorers::Score;
+use crate::scorers::{Score, Verdict};
 use crate::{Error, Result};
 
 /// One seed from noise to picture.
@@ -64,7 +64,12 @@ pub fn run(
 
 /// Latents (1, channels, height, width) as a picture.
 pub fn picture(backbone: &dyn Backbone, latents: &Tensor) -> Result<RgbImage> {
-    let image = backbone.decode(latents)?.squeeze(0)?.to_dtype(DType::F32)?;
+    rgb(&backbone.decode(latents)?)
+}
+
+/// An image (1, 3, height, width), RGB in 0–1, as pixels.
+pub fn rgb(image: &Tensor) -> Result<RgbImage> {
+    let image = image.squeeze(0)?.to_dtype(DType::F32)?;
     let (_, height, width) = image.dims3()?;
     let values = image.permute((1, 2, 0))?.flatten_all()?.to_vec1::<f32>()?;
     let bytes = values
@@ -81,24 +86,20 @@ pub fn words_wrong(words: &[Word], score: &Score) -> Vec<Option<bool>> {
     words
         .iter()
         .map(|word| {
-            score
-                .verdicts
-                .iter()
-                .filter(|v| {
-                    v.words
-                        .iter()
-                        .any(|w| w.start < word.span.end && word.span.start < w.end)
-                })
-                .min_by_key(|v| v.words.iter().map(|w| w.len()).sum::<usize>())
-                .map(|v| !v.ok)
+            let own = score.verdicts.iter().filter(|v| v.concerns(word));
+            narrowest(own).map(|v| !v.ok)
         })
         .collect()
+}
+
+/// The verdict on the fewest letters of the prompt.
+pub fn narrowest<'a>(verdicts: impl Iterator<Item = &'a Verdict>) -> Option<&'a Verdict> {
+    verdicts.min_by_key(|v| v.words.iter().map(|w| w.len()).sum::<usize>())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scorers::Verdict;
 
     #[test]
     fn a_word_is_judged_by_its_object_before_its_relation() {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::features::{Features, Layout, Seen, Text};
+use super::features::{Before, Features, Layout, Seen, Text};
+use super::preview::Preview;
 use super::tensors::{deserialize, serialize};
 use crate::pictures::write_whole;
 use crate::{Error, Result};
@@ -29,6 +30,10 @@ pub struct Manifest {
     /// Module paths of the tapped blocks.
     pub tap: Vec<String>,
     pub middle: bool,
+    /// How many of the blocks, the first ones, a glimpse shows.
+    pub early: usize,
+    /// The metric of the scorer that judged the previews, if any did.
+    pub preview: Option<String>,
     pub seeds: usize,
     /// Where the prompts come from: a file's digest, or the world and its seed.
     pub prompts: String,
@@ -109,7 +114,16 @@ pub struct Group {
     maps: Tensor,
     x0: Tensor,
     middle: Option<Tensor>,
+    before: Option<Tensor>,
+    /// Of `x0` and of `before`: (seeds, steps, whole), (seeds, steps, words × a word's).
+    previews: [Option<(Tensor, Tensor)>; 2],
 }
+
+/// The names of the previews' tensors: as a whole and by word, of x0 and of the x0 before.
+const PREVIEWS: [[&str; 2]; 2] = [
+    ["preview", "preview_words"],
+    ["before_preview", "before_preview_words"],
+];
 
 /// The part of a shard that is text.
 #[derive(Serialize, Deserialize)]
@@ -164,12 +178,44 @@ impl Group {
                 .flat_map(|s| part(s).iter().copied())
                 .collect()
         };
+        static NOTHING: Vec<f32> = Vec::new();
+        fn opt(values: Option<&Vec<f32>>) -> &Vec<f32> {
+            values.unwrap_or(&NOTHING)
+        }
+        fn before(seen: &Seen) -> Option<&Preview> {
+            seen.before.as_ref()?.preview.as_ref()
+        }
         let parts = [
             ("maps", vec![rows, steps], all(&|s| &s.maps)),
             ("x0", vec![rows, steps], all(&|s| &s.x0)),
             ("middle", vec![rows, steps], all(&|s| &s.middle)),
             ("embeds", vec![text.keys], text.embeds.clone()),
             ("pooled", vec![1], text.pooled.clone()),
+            (
+                "before",
+                vec![rows, steps],
+                all(&|s| opt(s.before.as_ref().map(|b| &b.x0))),
+            ),
+            (
+                PREVIEWS[0][0],
+                vec![rows, steps],
+                all(&|s| opt(s.preview.as_ref().map(|p| &p.whole))),
+            ),
+            (
+                PREVIEWS[0][1],
+                vec![rows, steps],
+                all(&|s| opt(s.preview.as_ref().map(|p| &p.words))),
+            ),
+            (
+                PREVIEWS[1][0],
+                vec![rows, steps],
+                all(&|s| opt(before(s).map(|p| &p.whole))),
+            ),
+            (
+                PREVIEWS[1][1],
+                vec![rows, steps],
+                all(&|s| opt(before(s).map(|p| &p.words))),
+            ),
         ];
         let mut tensors = BTreeMap::new();
         for (name, mut shape, values) in parts {
@@ -218,6 +264,11 @@ impl Group {
             maps: part("maps")?,
             x0: part("x0")?,
             middle: tensors.get("middle").cloned(),
+            before: tensors.get("before").cloned(),
+            previews: PREVIEWS.map(|[whole, words]| {
+                let whole = tensors.get(whole).cloned()?;
+                Some((whole, tensors.get(words).cloned()?))
+            }),
         })
     }
 
@@ -226,9 +277,29 @@ impl Group {
         let row = |t: &Tensor| -> Result<Vec<f32>> {
             Ok(t.get(seed)?.get(step)?.to_dtype(DType::F32)?.to_vec1()?)
         };
+        let preview = |kept: &Option<(Tensor, Tensor)>| -> Result<Option<Preview>> {
+            let Some((whole, words)) = kept else {
+                return Ok(None);
+            };
+            Ok(Some(Preview {
+                whole: row(whole)?,
+                words: row(words)?,
+            }))
+        };
+        let [of_x0, of_before] = &self.previews;
+        let before = match &self.before {
+            None => None,
+            Some(x0) => Some(Before {
+                x0: row(x0)?,
+                preview: preview(of_before)?,
+            }),
+        };
         Ok(Features {
             text: self.text.clone(),
             seen: Seen {
+                preview: preview(of_x0)?,
+                before,
+                glimpse: false,
                 steps_done: self.at_steps[step],
                 height: self.grid.0,
                 width: self.grid.1,
@@ -245,7 +316,7 @@ impl Group {
     }
 
     /// The widths of these features, with this prompt's own number of keys.
-    fn layout(&self, blocks: &[String]) -> Layout {
+    fn layout(&self, blocks: &[String], early: usize) -> Layout {
         let cells = self.grid.0 * self.grid.1;
         let last = |t: &Tensor| t.dims().last().copied().unwrap_or(0);
         Layout {
@@ -255,6 +326,8 @@ impl Group {
             pooled_dim: self.text.pooled.len(),
             x0_channels: last(&self.x0) / cells,
             middle_channels: self.middle.as_ref().map_or(0, last) / cells,
+            early,
+            preview: self.previews[0].is_some(),
         }
     }
 }
@@ -311,7 +384,10 @@ impl Collected {
     /// The layout that holds all of them.
     pub fn layout(&self) -> Result<Layout> {
         let blocks = &self.manifest.tap;
-        let mut layouts = self.groups.iter().map(|g| g.layout(blocks));
+        let mut layouts = self
+            .groups
+            .iter()
+            .map(|g| g.layout(blocks, self.manifest.early));
         let mut all = layouts
             .next()
             .ok_or_else(|| Error::Internal("no groups".into()))?;

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use super::features::{Seen, Text};
+use super::features::{Before, Seen, Text};
+use super::preview::{self, Preview};
 use super::random::Random;
 use super::shard::{Group, Manifest, Outcome, shard_path};
 use crate::Result;
@@ -30,6 +31,8 @@ pub fn manifest() -> Manifest {
         height: 64,
         tap: vec!["a".into(), "b".into()],
         middle: true,
+        early: 1,
+        preview: Some("composition".into()),
         seeds: 4,
         prompts: "synthetic".into(),
     }
@@ -37,6 +40,13 @@ pub fn manifest() -> Manifest {
 
 fn uniform(random: &mut Random, n: usize) -> Vec<f32> {
     (0..n).map(|_| 2.0 * random.unit() as f32 - 1.0).collect()
+}
+
+fn preview(random: &mut Random) -> Preview {
+    Preview {
+        whole: uniform(random, preview::WHOLE),
+        words: uniform(random, 3 * preview::WORD),
+    }
 }
 
 /// A prompt of three words, the first two keys long.
@@ -74,6 +84,12 @@ pub fn seen(random: &mut Random, steps_done: usize, strength: f32) -> Seen {
         maps,
         x0: uniform(random, cells * X0),
         middle: uniform(random, cells * MIDDLE),
+        glimpse: false,
+        preview: Some(preview(random)),
+        before: Some(Before {
+            x0: uniform(random, cells * X0),
+            preview: Some(preview(random)),
+        }),
     }
 }
 

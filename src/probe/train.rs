@@ -124,6 +124,7 @@ pub fn train(
             good: manifest.good,
             tap: layout.blocks.clone(),
             middle: layout.middle_channels > 0,
+            preview: manifest.preview.clone(),
             measured: json!({
                 "trained_on": {
                     "prompts": training.len(),
@@ -135,6 +136,7 @@ pub fn train(
                 },
                 "validation_mean_over_steps": {
                     "probe": validated(Design::Probe),
+                    "glimpse": validated(Design::Glimpse),
                     "attention-probe": validated(Design::AttentionProbe),
                     "prompt-only": validated(Design::PromptOnly),
                 },

@@ -81,7 +81,13 @@ pub fn attention_only(observation: &Observation, words: &[Word]) -> Result<Predi
     let text = Text::read(observation, words, usize::MAX)?;
     let seen = match blocks.is_empty() {
         true => None,
-        false => Some(Seen::read(observation, &blocks, text.keys, false)?),
+        false => Some(Seen::read(
+            observation,
+            (&blocks, 0),
+            text.keys,
+            false,
+            None,
+        )?),
     };
     let shapes = match seen {
         None => vec![None; words.len()],

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use image::RgbImage;
 
+use crate::backbones::Word;
 use crate::{Error, Result};
 
 /// Gives a finished image a score for its prompt.
@@ -41,6 +42,16 @@ pub struct Verdict {
     pub ok: bool,
     /// How far it is right, from 0 to 1.
     pub credit: f64,
+}
+
+impl Verdict {
+    /// Whether any letter of `word` asks for this piece.
+    pub fn concerns(&self, word: &Word) -> bool {
+        let span = &word.span;
+        self.words
+            .iter()
+            .any(|w| w.start < span.end && span.start < w.end)
+    }
 }
 
 pub use composition::Composition;

@@ -79,7 +79,12 @@ pub fn contains(shape: Shape, x: f64, y: f64) -> bool {
 fn in_star(x: f64, y: f64) -> bool {
     const OUTER: f64 = 1.25;
     const INNER: f64 = 0.56;
-    let distance = libm::sqrt(x * x + y * y);
+    let square = x * x + y * y;
+    // Between the inner corners all is star, and beyond the points nothing: most pixels are told here.
+    if square <= 0.99 * INNER * INNER || square >= 1.01 * OUTER * OUTER {
+        return square < 1.0;
+    }
+    let distance = libm::sqrt(square);
     let fifth = core::f64::consts::TAU / 5.0;
     let angle = libm::atan2(x, -y);
     let folded = (angle - fifth * libm::round(angle / fifth)).abs();

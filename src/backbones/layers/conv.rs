@@ -43,8 +43,17 @@ impl Conv2d {
         stride: usize,
         padding: usize,
     ) -> Result<Self> {
-        let weight = scope.tensor("weight", &[outputs, inputs, kernel, kernel])?;
         let bias = scope.tensor("bias", &[outputs])?;
+        Self::with_bias(scope, (inputs, outputs, kernel), (stride, padding), bias)
+    }
+
+    fn with_bias(
+        scope: &Scope<'_>,
+        (inputs, outputs, kernel): (usize, usize, usize),
+        (stride, padding): (usize, usize),
+        bias: Tensor,
+    ) -> Result<Self> {
+        let weight = scope.tensor("weight", &[outputs, inputs, kernel, kernel])?;
         let weights = if cpu::applies_to(&weight) {
             let area = kernel * kernel;
             let packed = cpu::with_values(&weight, |values| {
@@ -77,6 +86,18 @@ impl Conv2d {
         kernel: usize,
     ) -> Result<Self> {
         Self::load(scope, inputs, outputs, kernel, 1, (kernel - 1) / 2)
+    }
+
+    /// [`Conv2d::load_same`] of a convolution that has no bias.
+    pub fn load_unbiased(
+        scope: &Scope<'_>,
+        inputs: usize,
+        outputs: usize,
+        kernel: usize,
+    ) -> Result<Self> {
+        let bias = scope.zeros(&[outputs])?;
+        let padding = (kernel - 1) / 2;
+        Self::with_bias(scope, (inputs, outputs, kernel), (1, padding), bias)
     }
 
     /// (rows, height, width, in) → (rows, height', width', out)
@@ -205,21 +226,26 @@ impl Upsample {
 
     /// To `size` (height, width), or to twice what it is.
     pub fn forward(&self, x: &Tensor, size: Option<(usize, usize)>) -> Result<Tensor> {
-        let (rows, h, w, c) = x.dims4()?;
-        let (to_h, to_w) = size.unwrap_or((2 * h, 2 * w));
-        if cpu::applies_to(x) {
-            let enlarged = cpu::with_values(x, |values| {
-                cpu::tensor(&[rows, to_h, to_w, c], |out| {
-                    let images = values.chunks_exact(h * w * c);
-                    for (image, out) in images.zip(out.chunks_exact_mut(to_h * to_w * c)) {
-                        cpu::elementwise::nearest(image, (h, w, c), (to_h, to_w), out);
-                    }
-                })
-            })??;
-            return self.conv.forward(&enlarged);
-        }
-        self.conv.forward(&nearest(&nearest(x, 1, to_h)?, 2, to_w)?)
+        let (_, h, w, _) = x.dims4()?;
+        self.conv
+            .forward(&enlarge(x, size.unwrap_or((2 * h, 2 * w)))?)
     }
+}
+
+/// Repeats nearest pixels: (rows, height, width, channels) to another height and width.
+pub fn enlarge(x: &Tensor, (to_h, to_w): (usize, usize)) -> Result<Tensor> {
+    let (rows, h, w, c) = x.dims4()?;
+    if cpu::applies_to(x) {
+        return cpu::with_values(x, |values| {
+            cpu::tensor(&[rows, to_h, to_w, c], |out| {
+                let images = values.chunks_exact(h * w * c);
+                for (image, out) in images.zip(out.chunks_exact_mut(to_h * to_w * c)) {
+                    cpu::elementwise::nearest(image, (h, w, c), (to_h, to_w), out);
+                }
+            })
+        })?;
+    }
+    nearest(&nearest(x, 1, to_h)?, 2, to_w)
 }
 
 /// Resizes one dimension by repeating nearest entries.

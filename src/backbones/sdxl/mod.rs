@@ -14,7 +14,7 @@ use self::unet::{Conditions, Halfway, Unet};
 use super::files::ModelFiles;
 use super::scheduler::EulerDiscrete;
 use super::tap::Tap;
-use super::vae;
+use super::vae::{self, tiny, tiny::TinyDecoder};
 use super::weights::{Weights, weight_paths};
 use super::{Backbone, Conditioning, DenoiserInput, Facts, Half, TapRequest, Tapped, Word};
 use crate::sampling::Schedule;
@@ -77,6 +77,7 @@ pub struct Sdxl {
     unet: Unet,
     vae: vae::Decoder,
     vae_config: vae::Config,
+    preview: Option<TinyDecoder>,
     scheduler: EulerDiscrete,
     zeros_without_negative: bool,
     pooled_to_unet: bool,
@@ -124,6 +125,8 @@ impl Sdxl {
         let weights = Weights::open(files, "vae", device, vae_dtype)?;
         let vae = vae::Decoder::load(&vae_config, &weights, vae_dtype)?;
         weight_bytes += weights.bytes();
+        let preview = load_preview(files, &unet_config, (device, dtype))?;
+        weight_bytes += preview.as_ref().map_or(0, |(_, bytes)| *bytes);
         let scale = vae_config.scale();
         let (height, width) = unet_config
             .sample_size
@@ -156,6 +159,7 @@ impl Sdxl {
             unet,
             vae,
             vae_config,
+            preview: preview.map(|(decoder, _)| decoder),
             scheduler,
             zeros_without_negative: index.flag("force_zeros_for_empty_prompt", true),
             pooled_to_unet: unet_config.added.is_some(),
@@ -202,6 +206,27 @@ fn embeds<'a>(input: &DenoiserInput<'a>) -> Vec<&'a Tensor> {
     input.texts.iter().map(|text| &text.embeds).collect()
 }
 
+/// The decoder for previews and its bytes, where the folder has one.
+fn load_preview(
+    files: &ModelFiles,
+    unet: &UnetConfig,
+    (device, dtype): (&Device, DType),
+) -> Result<Option<(TinyDecoder, u64)>> {
+    if !files.has(&format!("{}/config.json", tiny::COMPONENT)) {
+        return Ok(None);
+    }
+    let config = tiny::Config::read(files)?;
+    if config.latent_channels != unet.channels {
+        return Err(files.error(format!(
+            "its decoder for previews has {} latent channels and its UNet {}",
+            config.latent_channels, unet.channels
+        )));
+    }
+    let weights = Weights::open(files, tiny::COMPONENT, device, dtype)?;
+    let decoder = TinyDecoder::load(config, &weights, dtype)?;
+    Ok(Some((decoder, weights.bytes())))
+}
+
 /// The text encoders' widths must be what the UNet's configuration expects of them.
 fn check_widths(files: &ModelFiles, unet: &UnetConfig, text: &TextEncoders) -> Result<()> {
     let blocks = unet.down.iter().chain(&unet.up);
@@ -236,6 +261,7 @@ fn fingerprinted(files: &ModelFiles) -> Result<Vec<String>> {
         "scheduler/scheduler_config.json",
         "unet/config.json",
         "vae/config.json",
+        "preview_vae/config.json",
         "text_encoder/config.json",
         "text_encoder_2/config.json",
     ]
@@ -254,7 +280,13 @@ fn fingerprinted(files: &ModelFiles) -> Result<Vec<String>> {
         }
     }
     paths.retain(|path| files.has(path));
-    for component in ["text_encoder", "text_encoder_2", "unet", "vae"] {
+    for component in [
+        "text_encoder",
+        "text_encoder_2",
+        "unet",
+        "vae",
+        tiny::COMPONENT,
+    ] {
         if files.has(&format!("{component}/config.json")) {
             paths.extend(weight_paths(files, component)?);
         }
@@ -358,5 +390,15 @@ impl Backbone for Sdxl {
         };
         let image = self.vae.forward(&latents)?;
         Ok(((image * 0.5)? + 0.5)?.clamp(0f32, 1f32)?)
+    }
+
+    fn preview(&self, latents: &Tensor) -> Result<Tensor> {
+        match &self.preview {
+            None => self.decode(latents),
+            Some(decoder) => {
+                let image = decoder.forward(&latents.to_device(&self.device)?)?;
+                Ok(((image * 0.5)? + 0.5)?.clamp(0f32, 1f32)?)
+            }
+        }
     }
 }

@@ -1,4 +1,6 @@
-//! The decoder half of AutoencoderKL.
+//! The decoder half of AutoencoderKL, and of the small one that previews are decoded by.
+
+pub mod tiny;
 
 use candle_core::{DType, Tensor};
 use serde::Deserialize;

@@ -9,7 +9,7 @@ use super::layers::{Conv3, Linear, Norm, Weights, add_rows, halve, time_embeddin
 use super::{Inputs, Outputs};
 use crate::Result;
 
-const CHANNELS: usize = 16;
+const CHANNELS: usize = 14;
 const BLOCKS: usize = 2;
 const FREQUENCIES: usize = 4;
 

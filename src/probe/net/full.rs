@@ -7,12 +7,13 @@
 use candle_core::{Device, Tensor};
 
 use super::super::features::Layout;
+use super::super::preview;
 use super::layers::{Conv3, Linear, Norm, Weights, add_rows, time_embedding};
 use super::{Inputs, Outputs};
 use crate::Result;
 
 const CHANNELS: usize = 24;
-const BLOCKS: usize = 3;
+const BLOCKS: usize = 2;
 /// Of a word's embedding.
 const WORD: usize = 24;
 /// Of the prompt's summary.
@@ -22,7 +23,7 @@ const FREQUENCIES: usize = 4;
 const CONTEXT: usize = PROMPT + 2 * FREQUENCIES;
 /// Of what a word says.
 const VERDICT: usize = 24;
-const HIDDEN: usize = 48;
+const HIDDEN: usize = 40;
 
 struct Residual {
     norm: Norm,
@@ -73,8 +74,12 @@ impl FullProbe {
         // Per block the attended words and how much attention words get at all; two coordinates.
         let cell = blocks * (WORD + 1) + layout.x0_channels + layout.middle_channels + 2;
         // What the word's cells hold, its embedding, and per block its mass and concentration.
-        let word = CHANNELS + WORD + 2 * blocks + CONTEXT;
-        let whole = 2 * CHANNELS + 2 * VERDICT + CONTEXT;
+        let (seen_word, seen_whole) = match layout.preview {
+            true => (preview::WORD, preview::WHOLE),
+            false => (0, 0),
+        };
+        let word = CHANNELS + WORD + 2 * blocks + CONTEXT + seen_word;
+        let whole = 2 * CHANNELS + 2 * VERDICT + CONTEXT + seen_whole;
         let optional = |weights: &mut Weights, name: &str, width: usize| match width {
             0 => Ok(None),
             _ => Norm::new(weights, name, width).map(Some),
@@ -130,16 +135,15 @@ impl FullProbe {
         let risks = self.word_risk.forward(&verdicts)?.squeeze(2)?;
         let heard = verdicts.broadcast_mul(&inputs.is_word.unsqueeze(2)?)?;
         let count = (inputs.is_word.sum_keepdim(1)? + 1e-6)?;
-        let whole = Tensor::cat(
-            &[
-                x.mean(1)?,
-                x.max(1)?,
-                heard.sum(1)?.broadcast_div(&count)?,
-                heard.max(1)?,
-                context,
-            ],
-            1,
-        )?;
+        let mut parts = vec![
+            x.mean(1)?,
+            x.max(1)?,
+            heard.sum(1)?.broadcast_div(&count)?,
+            heard.max(1)?,
+            context,
+        ];
+        parts.extend(inputs.preview.iter().map(|(whole, _)| whole.clone()));
+        let whole = Tensor::cat(&parts, 1)?;
         let y = self.output.forward(&self.hidden.forward(&whole)?.silu()?)?;
         Ok(Outputs {
             quality: y.narrow(1, 0, 1)?.squeeze(1)?,
@@ -181,16 +185,15 @@ impl FullProbe {
         let looked = maps.broadcast_div(&((mass.clone() * count as f64)? + 1e-6)?)?;
         let seen = looked.mean(2)?.matmul(cells)?;
         let context = context.unsqueeze(1)?.broadcast_as((rows, words, CONTEXT))?;
-        let parts = Tensor::cat(
-            &[
-                seen,
-                inputs.words.matmul(embeds)?,
-                (mass.squeeze(3)? * 10.0)?,
-                (concentration * 0.2)?,
-                context.contiguous()?,
-            ],
-            2,
-        )?;
+        let mut parts = vec![
+            seen,
+            inputs.words.matmul(embeds)?,
+            (mass.squeeze(3)? * 10.0)?,
+            (concentration * 0.2)?,
+            context.contiguous()?,
+        ];
+        parts.extend(inputs.preview.iter().map(|(_, words)| words.clone()));
+        let parts = Tensor::cat(&parts, 2)?;
         Ok(self.word_hidden.forward(&parts)?.silu()?)
     }
 }

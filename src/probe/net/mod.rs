@@ -10,6 +10,7 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::features::{Features, Layout};
+use super::preview;
 use crate::{Error, Result};
 use layers::Weights;
 
@@ -17,8 +18,12 @@ use layers::Weights;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Design {
-    /// Attention, predicted latents, middle activations and text, words seen together in space.
+    /// Attention, predicted latents, their scored preview, middle activations and text, words seen
+    /// together in space.
     Probe,
+    /// The same network for what is seen half-way through a step: attention and activations of its
+    /// first half, predicted latents and preview of the step before.
+    Glimpse,
     /// The paper's: a light CNN over the cross-attention maps and nothing else.
     AttentionProbe,
     /// Text alone: what is known before the first step. A baseline.
@@ -26,12 +31,39 @@ pub enum Design {
 }
 
 impl Design {
-    pub const ALL: [Self; 3] = [Self::Probe, Self::AttentionProbe, Self::PromptOnly];
+    pub const ALL: [Self; 4] = [
+        Self::Probe,
+        Self::Glimpse,
+        Self::AttentionProbe,
+        Self::PromptOnly,
+    ];
+
+    /// Whether it learns from the seeds' order and the words too, and not from the metric alone.
+    pub fn learns_all(self) -> bool {
+        matches!(self, Self::Probe | Self::Glimpse)
+    }
+
+    /// The part of the inputs' layout that it reads.
+    pub fn layout(self, whole: &Layout) -> Layout {
+        match self {
+            Self::Glimpse => whole.glimpse(),
+            _ => whole.clone(),
+        }
+    }
+
+    /// What it reads of a step's features: a glimpse, what it would have seen half-way through.
+    pub fn reads(self, features: Features, whole: &Layout) -> Result<Features> {
+        match self {
+            Self::Glimpse if !features.seen.glimpse => features.glimpse(whole.early),
+            _ => Ok(features),
+        }
+    }
 
     /// As tables, files and `--json` name it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Probe => "probe",
+            Self::Glimpse => "glimpse",
             Self::AttentionProbe => "attention-probe",
             Self::PromptOnly => "prompt-only",
         }
@@ -61,6 +93,8 @@ pub struct Inputs {
     pub is_word: Tensor,
     /// (rows, keys): 1 where a key carries a word
     pub is_key: Tensor,
+    /// (rows, [`preview::WHOLE`]) and (rows, words, [`preview::WORD`]), where it is read
+    pub preview: Option<(Tensor, Tensor)>,
 }
 
 /// What a network says of a batch.
@@ -84,7 +118,9 @@ pub enum Net {
 impl Net {
     pub fn new(design: Design, layout: &Layout, weights: &mut Weights) -> Result<Self> {
         Ok(match design {
-            Design::Probe => Self::Probe(full::FullProbe::new(layout, weights)?),
+            Design::Probe | Design::Glimpse => {
+                Self::Probe(full::FullProbe::new(&design.layout(layout), weights)?)
+            }
             Design::AttentionProbe => {
                 Self::AttentionProbe(attention::AttentionProbe::new(layout, weights)?)
             }
@@ -123,6 +159,8 @@ impl Inputs {
         let mut is_word = vec![0f32; n * most_words];
         let mut is_key = vec![0f32; n * keys];
         let (mut x0, mut middle, mut pooled) = (Vec::new(), Vec::new(), Vec::new());
+        let mut whole = Vec::new();
+        let mut by_word = vec![0f32; n * most_words * preview::WORD];
         for (i, Features { text: t, seen }) in rows.iter().enumerate() {
             let own_keys = t.keys;
             let fits = (seen.height, seen.width) == (height, width)
@@ -130,11 +168,12 @@ impl Inputs {
                 && t.embeds.len() == own_keys * layout.text_dim
                 && t.pooled.len() == layout.pooled_dim
                 && seen.x0.len() == cells * layout.x0_channels
-                && seen.middle.len() == cells * layout.middle_channels;
+                && seen.middle.len() == cells * layout.middle_channels
+                && (!layout.preview || seen.preview.is_some());
             if !fits {
                 return Err(Error::Internal(format!(
                     "an observation on a grid of {}×{} with {} map values, {} text, {} pooled, {} \
-                     x0 and {} middle does not fit the probe's inputs {layout:?}",
+                     x0, {} middle and preview {} does not fit the probe's inputs {layout:?}",
                     seen.height,
                     seen.width,
                     seen.maps.len(),
@@ -142,6 +181,7 @@ impl Inputs {
                     t.pooled.len(),
                     seen.x0.len(),
                     seen.middle.len(),
+                    seen.preview.is_some(),
                 )));
             }
             let kept = own_keys.min(keys);
@@ -160,13 +200,19 @@ impl Inputs {
                     is_key[i * keys + token] = 1.0;
                 }
             }
+            if let Some(preview) = seen.preview.as_ref().filter(|_| layout.preview) {
+                whole.extend_from_slice(&preview.whole);
+                let own = preview.words.len().min(most_words * preview::WORD);
+                let start = i * most_words * preview::WORD;
+                by_word[start..start + own].copy_from_slice(&preview.words[..own]);
+            }
             x0.extend_from_slice(&seen.x0);
             middle.extend_from_slice(&seen.middle);
             pooled.extend_from_slice(&t.pooled);
         }
         let time: Vec<f32> = rows
             .iter()
-            .map(|row| row.seen.steps_done as f32 / steps.max(1) as f32)
+            .map(|row| row.seen.at_step() as f32 / steps.max(1) as f32)
             .collect();
         let cpu = &Device::Cpu;
         let present = |values: Vec<f32>, shape: Vec<usize>| -> Result<Option<Tensor>> {
@@ -187,6 +233,13 @@ impl Inputs {
             words: Tensor::from_vec(words, (n, most_words, keys), cpu)?,
             is_word: Tensor::from_vec(is_word, (n, most_words), cpu)?,
             is_key: Tensor::from_vec(is_key, (n, keys), cpu)?,
+            preview: match layout.preview {
+                false => None,
+                true => Some((
+                    Tensor::from_vec(whole, (n, preview::WHOLE), cpu)?,
+                    Tensor::from_vec(by_word, (n, most_words, preview::WORD), cpu)?,
+                )),
+            },
         })
     }
 }

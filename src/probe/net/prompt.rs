@@ -8,7 +8,7 @@ use super::layers::{Linear, Norm, Weights};
 use super::{Inputs, Outputs};
 use crate::Result;
 
-const WIDTH: usize = 32;
+const WIDTH: usize = 24;
 
 pub struct PromptOnly {
     text: Norm,

@@ -80,6 +80,9 @@ pub struct Fit {
     pub radius: f64,
 }
 
+/// No shape of radius 1 reaches farther from its centre along an axis.
+const EXTENT: f64 = 1.3;
+
 /// A shape of radius 1: its area, its centroid's height, and its bounds.
 struct Template {
     area: f64,
@@ -90,7 +93,6 @@ struct Template {
 impl Template {
     fn new(shape: Shape) -> Self {
         const GRID: i32 = 64;
-        const EXTENT: f64 = 1.3;
         let step = 2.0 * EXTENT / f64::from(GRID);
         let (mut count, mut height) = (0.0, 0.0);
         let mut bounds = (f64::INFINITY, f64::INFINITY, -f64::INFINITY, -f64::INFINITY);
@@ -130,36 +132,50 @@ pub fn fit(mask: &Mask) -> Fit {
     });
     let (cx, cy) = mask.centroid();
     let bounds = mask.bounds();
-    let mut overlaps = Vec::with_capacity(templates.len());
-    let mut best = (0.0, 0.0);
-    for (&shape, template) in Shape::ALL.iter().zip(templates) {
-        let by_area = (mask.area() as f64 / template.area).sqrt();
-        let (left, top, right, bottom) = template.bounds;
-        let by_bounds =
-            0.5 * ((bounds.2 - bounds.0) / (right - left) + (bounds.3 - bounds.1) / (bottom - top));
-        let starts = [
-            (cx, cy - template.centroid * by_area, by_area),
-            (
+    let drawing = Drawing::of(mask);
+    let placed: Vec<((f64, f64, f64), f64)> = Shape::ALL
+        .iter()
+        .zip(templates)
+        .map(|(&shape, template)| {
+            let by_area = (mask.area() as f64 / template.area).sqrt();
+            let (left, top, right, bottom) = template.bounds;
+            let by_bounds = 0.5
+                * ((bounds.2 - bounds.0) / (right - left) + (bounds.3 - bounds.1) / (bottom - top));
+            let by_area = (cx, cy - template.centroid * by_area, by_area);
+            let by_bounds = (
                 0.5 * (bounds.0 + bounds.2) - 0.5 * (left + right) * by_bounds,
                 0.5 * (bounds.1 + bounds.3) - 0.5 * (top + bottom) * by_bounds,
                 by_bounds,
-            ),
-        ];
-        let overlap = |&(x, y, radius): &(f64, f64, f64)| overlap(mask, shape, x, y, radius);
-        let mut place = starts[0];
-        let mut highest = overlap(&place);
-        let second = overlap(&starts[1]);
-        if second > highest {
-            (place, highest) = (starts[1], second);
-        }
-        for factor in [0.93, 1.0, 1.07] {
-            for (dx, dy) in [(0.0, 0.0), (0.4, 0.0), (-0.4, 0.0), (0.0, 0.4), (0.0, -0.4)] {
-                let near = (place.0 + dx, place.1 + dy, place.2 * factor);
-                let value = overlap(&near);
-                if value > highest {
-                    highest = value;
-                    if value > best.0 {
-                        best = (value, near.2);
+            );
+            let (first, second) = (
+                drawing.overlap(shape, by_area),
+                drawing.overlap(shape, by_bounds),
+            );
+            match second > first {
+                true => (by_bounds, second),
+                false => (by_area, first),
+            }
+        })
+        .collect();
+    let likeliest = placed
+        .iter()
+        .map(|(_, overlap)| *overlap)
+        .fold(0.0, f64::max);
+    let mut overlaps = Vec::with_capacity(templates.len());
+    let mut best = (0.0, 0.0);
+    for (&shape, &(place, first)) in Shape::ALL.iter().zip(&placed) {
+        let mut highest = first;
+        // What lies so far behind does not become the best by moving a little.
+        if first >= likeliest - WITHIN_REACH {
+            for factor in [0.93, 1.0, 1.07] {
+                for (dx, dy) in [(0.0, 0.0), (0.4, 0.0), (-0.4, 0.0), (0.0, 0.4), (0.0, -0.4)] {
+                    let near = (place.0 + dx, place.1 + dy, place.2 * factor);
+                    let value = drawing.overlap(shape, near);
+                    if value > highest {
+                        highest = value;
+                        if value > best.0 {
+                            best = (value, near.2);
+                        }
                     }
                 }
             }
@@ -175,15 +191,58 @@ pub fn fit(mask: &Mask) -> Fit {
     }
 }
 
-/// Intersection over union of a mask with a shape, both on the grid of pixels.
-fn overlap(mask: &Mask, shape: Shape, x: f64, y: f64, radius: f64) -> f64 {
-    let inside = |px: f64, py: f64| render::contains(shape, (px - x) / radius, (py - y) / radius);
-    let both = mask.points().filter(|&(px, py)| inside(px, py)).count();
-    let reach = 1.3 * radius;
-    let (rows, columns) = ((2.0 * reach) as usize + 2, (2.0 * reach) as usize + 2);
-    let (left, top) = ((x - reach).floor() + 0.5, (y - reach).floor() + 0.5);
-    let drawn = (0..rows * columns)
-        .filter(|i| inside(left + (i % columns) as f64, top + (i / columns) as f64))
-        .count();
-    both as f64 / (mask.area() + drawn - both).max(1) as f64
+/// How much better a shape's overlap may get by moving a little.
+const WITHIN_REACH: f64 = 0.15;
+
+/// A mask as a small picture, to hold shapes against.
+struct Drawing {
+    left: i64,
+    top: i64,
+    columns: i64,
+    rows: i64,
+    inside: Vec<bool>,
+    area: usize,
+}
+
+impl Drawing {
+    fn of(mask: &Mask) -> Self {
+        let (left, top, right, bottom) = mask.bounds();
+        let (left, top) = (left as i64, top as i64);
+        let (columns, rows) = (right as i64 - left, bottom as i64 - top);
+        let mut inside = vec![false; (columns * rows).max(0) as usize];
+        for (x, y) in mask.points() {
+            inside[((y as i64 - top) * columns + x as i64 - left) as usize] = true;
+        }
+        Self {
+            left,
+            top,
+            columns,
+            rows,
+            inside,
+            area: mask.area(),
+        }
+    }
+
+    fn holds(&self, x: i64, y: i64) -> bool {
+        let (x, y) = (x - self.left, y - self.top);
+        (0..self.columns).contains(&x)
+            && (0..self.rows).contains(&y)
+            && self.inside[(y * self.columns + x) as usize]
+    }
+
+    /// Intersection over union with a shape, both on the grid of pixels.
+    fn overlap(&self, shape: Shape, (x, y, radius): (f64, f64, f64)) -> f64 {
+        let reach = EXTENT * radius;
+        let (mut drawn, mut both) = (0usize, 0usize);
+        for row in (y - reach).floor() as i64..=(y + reach).ceil() as i64 {
+            for column in (x - reach).floor() as i64..=(x + reach).ceil() as i64 {
+                let (px, py) = (column as f64 + 0.5, row as f64 + 0.5);
+                if render::contains(shape, (px - x) / radius, (py - y) / radius) {
+                    drawn += 1;
+                    both += usize::from(self.holds(column, row));
+                }
+            }
+        }
+        both as f64 / (self.area + drawn - both).max(1) as f64
+    }
 }

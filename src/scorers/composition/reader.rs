@@ -59,7 +59,18 @@ pub fn read(image: &RgbImage) -> Sight {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let pixels: Vec<[f64; 3]> = image.pixels().map(|pixel| pixel.0.map(f64::from)).collect();
     let (background, ground) = find_background(&pixels);
-    let labels: Vec<Option<u8>> = pixels.iter().map(|pixel| unmix(pixel, &ground)).collect();
+    // A pixel nearer to the ground than half the way to any paint has no larger share of it.
+    let far = Colour::ALL
+        .iter()
+        .map(|&colour| distance(&render::paint(colour).map(f64::from), &ground))
+        .fold(f64::INFINITY, f64::min);
+    let labels: Vec<Option<u8>> = pixels
+        .iter()
+        .map(|pixel| match distance(pixel, &ground) < 0.5 * far {
+            true => None,
+            false => unmix(pixel, &ground),
+        })
+        .collect();
     let unit = width.min(height) as f64 / 64.0;
     let speck = SPECK * unit * unit;
     let mut masks: Vec<(u8, Mask)> = Vec::new();

@@ -1,0 +1,86 @@
+//! What the early preview shows: the predicted finished latents, decoded and judged by the scorer
+//! that will judge the picture. Early on it is a blur in which some objects are there already;
+//! how its verdicts change from here to the end is what the networks learn.
+
+use candle_core::Tensor;
+
+use super::run::{narrowest, rgb};
+use crate::Result;
+use crate::backbones::{Backbone, Word};
+use crate::scorers::{Score, Scorer};
+
+/// Numbers of a preview as a whole: its value, whether all is right, the share that is, the mean
+/// and the least credit.
+pub const WHOLE: usize = 5;
+
+/// Numbers of a word: whether any verdict is on it, whether the narrowest is right and its credit,
+/// and the same two over all verdicts that it has a part in.
+pub const WORD: usize = 5;
+
+/// A preview's verdicts as numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preview {
+    /// [`WHOLE`] numbers.
+    pub whole: Vec<f32>,
+    /// (words, [`WORD`])
+    pub words: Vec<f32>,
+}
+
+impl Preview {
+    /// Before the first step: nothing is seen.
+    pub fn blank(words: usize) -> Self {
+        Self {
+            whole: vec![0.0; WHOLE],
+            words: vec![0.0; words * WORD],
+        }
+    }
+
+    pub fn read(score: &Score, words: &[Word]) -> Self {
+        let verdicts = &score.verdicts;
+        let count = verdicts.len().max(1) as f64;
+        let right = verdicts.iter().filter(|v| v.ok).count() as f64;
+        let credits = verdicts.iter().map(|v| v.credit);
+        let whole = [
+            score.value,
+            flag(verdicts.iter().all(|v| v.ok)),
+            right / count,
+            credits.clone().sum::<f64>() / count,
+            credits.fold(1.0, f64::min),
+        ];
+        let words = words.iter().flat_map(|word| {
+            let own: Vec<_> = verdicts.iter().filter(|v| v.concerns(word)).collect();
+            let [ok, credit] = match narrowest(own.iter().copied()) {
+                Some(verdict) => [flag(verdict.ok), verdict.credit],
+                None => [0.0; 2],
+            };
+            let credits: f64 = own.iter().map(|v| v.credit).sum();
+            [
+                flag(!own.is_empty()),
+                ok,
+                credit,
+                flag(!own.is_empty() && own.iter().all(|v| v.ok)),
+                credits / own.len().max(1) as f64,
+            ]
+        });
+        Self {
+            words: words.map(|v| v as f32).collect(),
+            whole: whole.map(|v| v as f32).to_vec(),
+        }
+    }
+}
+
+fn flag(yes: bool) -> f64 {
+    f64::from(u8::from(yes))
+}
+
+/// Decodes predicted finished latents (channels, height, width) by the model's decoder for previews,
+/// and scores what they show. Nothing to do with the final picture, which the VAE decodes.
+pub fn score(
+    backbone: &dyn Backbone,
+    scorer: &dyn Scorer,
+    prompt: &str,
+    x0: &Tensor,
+) -> Result<Score> {
+    let image = backbone.preview(&x0.unsqueeze(0)?)?;
+    scorer.score(prompt, &rgb(&image)?)
+}

@@ -1,0 +1,85 @@
+//! The decoder for previews gives what diffusers' AutoencoderTiny gives, on a tiny random one that
+//! `tests/goldens/make_preview.py` made, beside a tiny random pipeline.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use foreseed::backbones::{ModelFiles, load};
+
+/// max|ours − reference| / max|reference|
+const BAR: f32 = 2e-4;
+
+fn goldens(part: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/goldens")
+        .join(part)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => {
+                fs::copy(entry.path(), to).unwrap();
+            }
+        }
+    }
+}
+
+fn largest(t: &Tensor) -> f32 {
+    let largest = t.abs().and_then(|t| t.flatten_all()?.max(0)).unwrap();
+    largest.to_scalar().unwrap()
+}
+
+fn decoded(folder: &Path, latents: &Tensor) -> [Tensor; 2] {
+    let cpu = &Device::Cpu;
+    let model = load(ModelFiles::folder(folder), "golden", cpu, DType::F32).unwrap();
+    [
+        model.preview(latents).unwrap(),
+        model.decode(latents).unwrap(),
+    ]
+}
+
+#[test]
+fn a_preview_is_diffusers_within_the_bar_and_the_vaes_where_a_model_has_no_decoder_for_it() {
+    let golden = goldens("preview/golden.safetensors");
+    let golden = candle_core::safetensors::load(golden, &Device::Cpu).unwrap();
+    let (latents, image) = (&golden["latents"], &golden["image"]);
+    let folder = tempfile::tempdir().unwrap();
+    copy(&goldens("sdxl/epsilon"), folder.path());
+    let [preview, whole] = decoded(folder.path(), latents);
+    assert_eq!(largest(&(&preview - &whole).unwrap()), 0.0);
+
+    let part = folder.path().join("preview_vae");
+    copy(&goldens("preview/preview_vae"), &part);
+    let [preview, again] = decoded(folder.path(), latents);
+    assert_eq!(preview.dims(), image.dims());
+    let difference = largest(&(&preview - image).unwrap()) / largest(image);
+    assert!(difference < BAR, "{difference:e}");
+    assert_eq!(largest(&(&again - &whole).unwrap()), 0.0);
+}
+
+#[test]
+fn a_decoder_for_previews_that_cannot_be_built_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&goldens("sdxl/epsilon"), folder.path());
+    let part = folder.path().join("preview_vae");
+    copy(&goldens("preview/preview_vae"), &part);
+    let config = fs::read_to_string(part.join("config.json")).unwrap();
+    for (right, wrong, says) in [
+        ("\"nearest\"", "\"bilinear\"", "bilinear"),
+        ("\"latent_channels\": 4", "\"latent_channels\": 16", "16"),
+        ("\"out_channels\": 3", "\"out_channels\": 1", "out_channels"),
+    ] {
+        assert!(config.contains(right), "{right}");
+        fs::write(part.join("config.json"), config.replace(right, wrong)).unwrap();
+        let files = ModelFiles::folder(folder.path());
+        let refused = load(files, "golden", &Device::Cpu, DType::F32);
+        let error = refused.err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains(says), "{wrong}: {error}");
+    }
+}
