@@ -181,8 +181,11 @@ fn believed(estimate: f64, error: f64, prior: f64) -> f64 {
     estimate * spread / (spread + error)
 }
 
+/// The variance that true values are believed to have. An estimate counts for it by what it has beyond
+/// twice the variance of its error, as in Akaike's criterion: half of that is there by chance alone,
+/// and a probe that is right should be left alone.
 fn spread(estimate: f64, error: f64, prior: f64) -> f64 {
-    (estimate * estimate - error).max(prior * prior)
+    (estimate * estimate - 2.0 * error).max(prior * prior)
 }
 
 /// The logistic curve over the log-odds; the identity where nothing was said of good.
