@@ -15,9 +15,15 @@ use foreseed::foresight::requests::{
 };
 use foreseed::foresight::{Caller, Foresight};
 use foreseed::models::{ModelOptions, Models, POCKET};
+use foreseed::probe::collect::Order;
+use foreseed::probe::prompts::Source;
 use foreseed::probe::recalibration::ENOUGH;
+use foreseed::probe::revisit::{Known, Revisit};
+use foreseed::probe::shard::{Collected, Group};
 use foreseed::probe::{Prediction, Probe};
+use foreseed::scorers::Composition;
 use foreseed::store::{Asked, PredictionRecord, RenderRecord, Store};
+use foreseed::world::Split;
 
 const PROMPT: &str = "a red circle left of a blue square on a white background";
 const METRIC: &str = "composition";
@@ -253,4 +259,90 @@ async fn every_render_is_held_against_its_predictions_from_the_choice_on() {
     let listed = it.list_models().unwrap();
     let pocket = listed.models.iter().find(|m| m.name == POCKET).unwrap();
     assert_eq!(pocket.probes[0].local_renders, 2);
+}
+
+#[test]
+fn a_second_look_sees_what_the_first_saw_and_follows_the_scores() {
+    let models = Models::discover(ModelOptions {
+        model: Some(POCKET.into()),
+        ..Default::default()
+    })
+    .unwrap();
+    let backbone = models.load(POCKET).unwrap();
+    let facts = backbone.facts();
+    let settings = Settings {
+        model: POCKET.into(),
+        negative_prompt: None,
+        steps: 4,
+        guidance: facts.default_guidance,
+        width: facts.default_width,
+        height: facts.default_height,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    let source = Source::world(Split::Train, 2, 7);
+    Order {
+        backbone: backbone.as_ref(),
+        scorer: &Composition,
+        settings: &settings,
+        at_steps: &[1, 3],
+        seeds: 2,
+        seed: 5,
+        tap: &facts.default_tap,
+        source: &source,
+    }
+    .collect(&first, &|_| ())
+    .unwrap();
+    let first = Collected::read(&[first]).unwrap();
+    let mut known: Vec<Known> = Vec::new();
+    for group in &first.groups {
+        known.extend(
+            group
+                .seeds
+                .iter()
+                .zip(&group.scores)
+                .map(|(seed, score)| Known {
+                    prompt: group.prompt.clone(),
+                    seed: Seed(*seed),
+                    score: *score,
+                    picture: None,
+                }),
+        );
+    }
+    let revisit = Revisit {
+        backbone: backbone.as_ref(),
+        settings: &settings,
+        manifest: &first.manifest,
+        besides: BTreeMap::new(),
+    };
+    revisit.collect(&known, &second, &|| ()).unwrap();
+    let again = Collected::read(std::slice::from_ref(&second)).unwrap();
+    for group in &first.groups {
+        let same = again.groups.iter().find(|g| g.prompt == group.prompt);
+        let same = same.expect("every prompt");
+        assert_eq!((&same.scene, &same.scores), (&group.scene, &group.scores));
+        for seed in 0..2 {
+            for step in 0..2 {
+                let seen = |g: &Group| g.features(seed, step).unwrap().seen;
+                assert_eq!(seen(same), seen(group));
+            }
+        }
+    }
+
+    known[0].score = 0.125;
+    known.truncate(2);
+    revisit.collect(&known, &second, &|| ()).unwrap();
+    let changed = Collected::read(&[second]).unwrap();
+    assert_eq!(
+        changed.groups.len(),
+        1,
+        "what is not known any more is gone"
+    );
+    assert!(changed.groups[0].scores.contains(&0.125));
+
+    let refusal = revisit.is_enough(&known).unwrap_err().to_string();
+    assert!(
+        refusal.contains("2 pictures") && refusal.contains("missing"),
+        "{refusal}"
+    );
 }

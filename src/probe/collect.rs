@@ -4,15 +4,12 @@
 
 use std::path::Path;
 
-use candle_core::Tensor;
-
-use super::features::{Seen, Text};
-use super::preview::{self, Preview};
 use super::prompts::Source;
 use super::random::Random;
+use super::reading::Reader;
 use super::run::{run, words_wrong};
 use super::shard::{Group, Manifest, Outcome, shard_path};
-use crate::backbones::{Backbone, TapRequest};
+use crate::backbones::{Backbone, Facts, TapRequest};
 use crate::candidate::{Seed, Settings};
 use crate::scorers::Scorer;
 use crate::{Error, Result};
@@ -53,9 +50,10 @@ pub struct Kept {
     pub before: usize,
 }
 
-/// Text keys that are kept: up to the last word's and the one after it, which often sums the prompt up.
-fn keys_of(words: &[crate::backbones::Word]) -> usize {
-    1 + words.iter().map(|w| w.tokens.end).max().unwrap_or(1)
+/// How many of the tapped blocks, the first ones, a glimpse shows.
+pub fn early_of(tap: &[String], facts: &Facts) -> usize {
+    let early = tap.iter().filter(|block| facts.glimpsed.contains(block));
+    early.count()
 }
 
 impl Order<'_> {
@@ -82,11 +80,7 @@ impl Order<'_> {
             height: settings.height,
             tap: self.tap.to_vec(),
             middle: true,
-            early: self
-                .tap
-                .iter()
-                .filter(|block| facts.glimpsed.contains(block))
-                .count(),
+            early: early_of(self.tap, facts),
             preview: Some(self.scorer.metric().into()),
             seeds: self.seeds,
             prompts: format!("{}; seeds drawn from {}", self.source.name, self.seed),
@@ -144,40 +138,26 @@ impl Order<'_> {
                     });
                 },
             )?;
-            let mut text = None;
+            let mut reader = Reader {
+                backbone: self.backbone,
+                prompt: &asked.prompt,
+                words: &words,
+                blocks: (&tap.blocks, early),
+                middle: tap.middle,
+                scorer: Some(self.scorer),
+                text: None,
+            };
             let mut outcomes = Vec::with_capacity(runs.len());
             for run in runs {
                 let score = self.scorer.score(&asked.prompt, &run.picture)?;
-                let mut seen = Vec::with_capacity(run.observations.len());
-                for observation in &run.observations {
-                    let keys = match &text {
-                        None => text.insert(Text::read(observation, &words, keys_of(&words))?),
-                        Some(text) => text,
-                    }
-                    .keys;
-                    let preview = |x0: Option<&Tensor>| -> Result<Preview> {
-                        let Some(x0) = x0 else {
-                            return Ok(Preview::blank(words.len()));
-                        };
-                        let score = preview::score(self.backbone, self.scorer, &asked.prompt, x0)?;
-                        Ok(Preview::read(&score, &words))
-                    };
-                    let own = Some(preview(Some(&observation.x0))?);
-                    let before = preview(observation.previous_x0.as_ref())?;
-                    let blocks = (tap.blocks.as_slice(), early);
-                    seen.push(
-                        Seen::read(observation, blocks, keys, tap.middle, own)?
-                            .with_before(observation, before)?,
-                    );
-                }
                 outcomes.push(Outcome {
                     seed: run.seed.0,
-                    seen,
+                    seen: reader.read(&run.observations)?,
                     score: score.value,
                     words_wrong: words_wrong(&words, &score),
                 });
             }
-            let text = text.ok_or_else(|| Error::Internal("nothing was observed".into()))?;
+            let text = reader.into_text()?;
             Group::write(&path, &asked.prompt, &asked.scene, &text, &outcomes)?;
         }
         Ok(Kept {

@@ -207,7 +207,11 @@ impl Seen {
     }
 
     /// The same with the step before, to train glimpses on; zeros where there was none.
-    pub fn with_before(mut self, observation: &Observation, preview: Preview) -> Result<Self> {
+    pub fn with_before(
+        mut self,
+        observation: &Observation,
+        preview: Option<Preview>,
+    ) -> Result<Self> {
         let x0 = match &observation.previous_x0 {
             None => vec![0.0; self.x0.len()],
             Some(x0) => {
@@ -215,10 +219,7 @@ impl Seen {
                 space_to_depth(&flat(x0)?, shape, (self.height, self.width))
             }
         };
-        self.before = Some(Before {
-            x0,
-            preview: Some(preview),
-        });
+        self.before = Some(Before { x0, preview });
         Ok(self)
     }
 }

@@ -20,7 +20,9 @@ mod optim;
 pub mod preview;
 pub mod prompts;
 pub mod random;
+mod reading;
 pub mod recalibration;
+pub mod revisit;
 pub(crate) mod run;
 pub mod shard;
 pub mod split;
@@ -266,7 +268,7 @@ impl Probe {
             None => Preview::blank(look.words.len()),
         };
         let Features { text, seen } = self.features(look)?;
-        let seen = seen.with_before(look.observation, preview)?;
+        let seen = seen.with_before(look.observation, Some(preview))?;
         let features = Features { text, seen };
         self.predict_by(Design::Glimpse, &features).map(Some)
     }

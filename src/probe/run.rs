@@ -26,25 +26,12 @@ pub fn run(
     prompt: &str,
     seeds: &[Seed],
     settings: &Settings,
-    (at_steps, tap): (&[usize], &TapRequest),
+    looks: (&[usize], &TapRequest),
     stepped: &dyn Fn(),
 ) -> Result<Vec<Run>> {
-    let negative = settings.negative_prompt.as_deref();
-    let conditioning = Arc::new(backbone.encode(prompt, negative, settings.guidance)?);
-    let mut trajectories = seeds
-        .iter()
-        .map(|seed| Trajectory::start_encoded(backbone, conditioning.clone(), *seed, settings))
-        .collect::<Result<Vec<_>>>()?;
-    let mut observations: Vec<Vec<Observation>> = seeds.iter().map(|_| Vec::new()).collect();
-    for done in 1..=settings.steps {
-        let tap = at_steps.contains(&done).then_some(tap);
-        let mut all: Vec<&mut Trajectory> = trajectories.iter_mut().collect();
-        let seen = step_all(backbone, &mut all, &vec![tap; seeds.len()])?;
-        for (own, seen) in observations.iter_mut().zip(seen) {
-            own.extend(seen);
-        }
-        stepped();
-    }
+    let candidates = (prompt, seeds, settings);
+    let (trajectories, observations) =
+        denoise(backbone, candidates, settings.steps, looks, stepped)?;
     let latents: Vec<Tensor> = trajectories.iter().map(|t| t.latents().clone()).collect();
     let pictures = latents
         .par_iter()
@@ -60,6 +47,47 @@ pub fn run(
             picture,
         })
         .collect())
+}
+
+/// What is seen of each seed, by denoising no further than the last look.
+pub fn observe(
+    backbone: &dyn Backbone,
+    prompt: &str,
+    seeds: &[Seed],
+    settings: &Settings,
+    looks: (&[usize], &TapRequest),
+) -> Result<Vec<Vec<Observation>>> {
+    let last = looks.0.iter().copied().max().unwrap_or(0);
+    let candidates = (prompt, seeds, settings);
+    let (_, observations) = denoise(backbone, candidates, last, looks, &|| ())?;
+    Ok(observations)
+}
+
+/// Brings all seeds to `to_step`; gives what is left and, by seed, what was seen.
+fn denoise(
+    backbone: &dyn Backbone,
+    (prompt, seeds, settings): (&str, &[Seed], &Settings),
+    to_step: usize,
+    (at_steps, tap): (&[usize], &TapRequest),
+    stepped: &dyn Fn(),
+) -> Result<(Vec<Trajectory>, Vec<Vec<Observation>>)> {
+    let negative = settings.negative_prompt.as_deref();
+    let conditioning = Arc::new(backbone.encode(prompt, negative, settings.guidance)?);
+    let mut trajectories = seeds
+        .iter()
+        .map(|seed| Trajectory::start_encoded(backbone, conditioning.clone(), *seed, settings))
+        .collect::<Result<Vec<_>>>()?;
+    let mut observations: Vec<Vec<Observation>> = seeds.iter().map(|_| Vec::new()).collect();
+    for done in 1..=to_step {
+        let tap = at_steps.contains(&done).then_some(tap);
+        let mut all: Vec<&mut Trajectory> = trajectories.iter_mut().collect();
+        let seen = step_all(backbone, &mut all, &vec![tap; seeds.len()])?;
+        for (own, seen) in observations.iter_mut().zip(seen) {
+            own.extend(seen);
+        }
+        stepped();
+    }
+    Ok((trajectories, observations))
 }
 
 /// Latents (1, channels, height, width) as a picture.

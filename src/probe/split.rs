@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 /// What a scene is used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     /// Weights are fitted on it.
     Train,

@@ -8,6 +8,7 @@ use crate::Result;
 
 mod collect;
 mod eval;
+mod history;
 mod train;
 
 #[derive(Debug, clap::Args)]

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use super::super::{Globals, output};
-use super::bar;
+use super::{bar, history};
 use crate::probe::fit::FitOptions;
 use crate::probe::shard::Collected;
 use crate::probe::train::{TrainOptions, train};
@@ -12,8 +12,17 @@ use crate::{Error, Result};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Folders that `probe collect` filled, all of one model and one set of settings.
-    #[arg(long, value_name = "DIR", required = true, num_args = 1..)]
+    #[arg(long, value_name = "DIR", required_unless_present = "from_history", num_args = 1..)]
     from: Vec<PathBuf>,
+
+    /// Learn from what was rendered here, alone or besides --from: it is looked at once more, as far
+    /// as a probe looks.
+    #[arg(long)]
+    from_history: bool,
+
+    /// Which of the kept scores is learned: a measured one, or `rating`.
+    #[arg(long, default_value = "composition", requires = "from_history")]
+    metric: String,
 
     /// Networks of each design, each from a seed of its own; their answers are averaged.
     #[arg(long, value_name = "N", default_value_t = 3)]
@@ -45,7 +54,11 @@ pub struct Args {
 }
 
 pub fn run(args: Args, globals: &Globals) -> Result<()> {
-    let mut collected = Collected::read(&args.from)?;
+    let mut from = args.from.clone();
+    if args.from_history {
+        from.push(history::revisited(&args.metric, &args.from, globals)?);
+    }
+    let mut collected = Collected::read(&from)?;
     // The same weights may be collected from a folder and used under a name.
     if let Some(name) = &globals.model {
         collected.manifest.model_name = name.clone();
