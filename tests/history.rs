@@ -342,7 +342,7 @@ fn a_second_look_sees_what_the_first_saw_and_follows_the_scores() {
 
     let refusal = revisit.is_enough(&known).unwrap_err().to_string();
     assert!(
-        refusal.contains("2 pictures") && refusal.contains("missing"),
+        refusal.contains("2 in all") && refusal.contains("missing"),
         "{refusal}"
     );
 }

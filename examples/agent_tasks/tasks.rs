@@ -313,8 +313,11 @@ fn sure_seed(truth: &Truth, random: &mut Random) -> Result<Instance> {
                     quality,
                 })
             }
-            // Right where there was nothing to find.
-            Answer::Seed(None) => Ok(Outcome::of(scores.iter().all(|s| *s < GOOD))),
+            // Right where there was nothing to find, and all that was to be had.
+            Answer::Seed(None) => Ok(Outcome {
+                right: max(&scores) < GOOD,
+                quality: mean(&scores),
+            }),
             _ => bail!("no seed"),
         }),
         blind: Box::new(move |pictures, random| {

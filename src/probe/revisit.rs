@@ -107,7 +107,7 @@ impl Revisit<'_> {
         Err(Error::invalid(
             "--from-history",
             format!(
-                "{all} pictures of these settings have a score by {metric}, which are {}",
+                "scored by {metric} under these settings: {all} in all, that is {}",
                 held.join(", ")
             ),
             format!(
