@@ -53,13 +53,12 @@ pub fn loss(design: Design, outputs: &Outputs, targets: &Targets) -> Result<Tens
                 }
             }
         }
-        let count: f32 = known.iter().sum();
-        if count > 0.0 {
-            let labels = Tensor::from_vec(labels, (rows, most), cpu)?;
-            let known = Tensor::from_vec(known, (rows, most), cpu)?;
-            let losses = (cross_entropy(words, &labels)? * known)?.sum_all()?;
-            total = (total + (losses * (WORDS / f64::from(count)))?)?;
-        }
+        // Where nobody said anything of any word the loss is 0, and so is its gradient.
+        let count = known.iter().sum::<f32>().max(1.0);
+        let labels = Tensor::from_vec(labels, (rows, most), cpu)?;
+        let known = Tensor::from_vec(known, (rows, most), cpu)?;
+        let losses = (cross_entropy(words, &labels)? * known)?.sum_all()?;
+        total = (total + (losses * (WORDS / f64::from(count)))?)?;
     }
     Ok(total)
 }
@@ -141,6 +140,24 @@ mod tests {
                 .unwrap()
                 .is_none()
         );
+    }
+
+    #[test]
+    fn words_that_nobody_judged_cost_nothing_and_still_have_a_gradient() {
+        let words = candle_core::Var::new(&[[0.3f32], [-0.7]], &Device::Cpu).unwrap();
+        let silent = Targets {
+            words: vec![vec![None]; 2],
+            ..targets(&[0.5, -0.5], &[0, 1])
+        };
+        let with = Outputs {
+            words: Some(words.as_tensor().clone()),
+            ..outputs(&[0.5, -0.5])
+        };
+        let loss = loss(Design::Probe, &with, &silent).unwrap();
+        assert_eq!(loss.to_scalar::<f32>().unwrap(), 0.0);
+        let gradients = loss.backward().unwrap();
+        let gradient = gradients.get(words.as_tensor()).expect("a gradient");
+        assert_eq!(gradient.to_vec2::<f32>().unwrap(), [[0.0], [0.0]]);
     }
 
     #[test]

@@ -365,11 +365,13 @@ impl Probe {
         words: &[std::ops::Range<usize>],
     ) -> Prediction {
         let platt = calibration.and_then(|c| c.words);
+        // No scorer ever had a verdict on a word: the networks learned nothing of them.
+        let unheard = calibration.is_some() && platt.is_none();
         let word_risks = words
             .iter()
             .enumerate()
             .map(|(i, tokens)| match &raw.words {
-                Some(logits) if !tokens.is_empty() => {
+                Some(logits) if !tokens.is_empty() && !unheard => {
                     let logit = logits[i];
                     platt.map_or_else(|| sigmoid(logit), |p| p.probability(logit))
                 }

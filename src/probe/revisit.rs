@@ -137,7 +137,9 @@ impl Revisit<'_> {
             .as_deref()
             .map(scorers::named)
             .transpose()?;
+        // What somebody's rating is silent about, which words went wrong, a scorer may know.
         let scorer = scorers::named(&manifest.metric).ok();
+        let scorer = scorer.as_deref().or(judge.as_deref());
         let mut reader = Reader {
             backbone: self.backbone,
             prompt,
@@ -153,7 +155,7 @@ impl Revisit<'_> {
                 seed: candidate.seed.0,
                 seen: reader.read(&observations)?,
                 score: candidate.score,
-                words_wrong: verdicts(candidate, &words, scorer.as_deref())?,
+                words_wrong: verdicts(candidate, &words, scorer)?,
             });
         }
         let text = reader.into_text()?;
