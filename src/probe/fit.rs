@@ -304,13 +304,14 @@ fn pace(done: f64, of: f64) -> f64 {
 /// Features and targets of a batch as the gradient check needs them.
 #[cfg(test)]
 pub(super) fn whole_batch(
+    design: Design,
     groups: &[Group],
     layout: &Layout,
     steps: usize,
 ) -> Result<(Inputs, Targets)> {
     let refs: Vec<&Group> = groups.iter().collect();
     let task = Task {
-        design: Design::Probe,
+        design,
         layout,
         steps,
         at_steps: 2,
@@ -322,7 +323,10 @@ pub(super) fn whole_batch(
     };
     let items: Vec<Item> = (0..groups.len()).map(|g| (g, g % 2)).collect();
     let (rows, targets) = task.batch(&refs, &items)?;
-    Ok((Inputs::stack(&rows, layout, steps)?, targets))
+    Ok((
+        Inputs::stack(&rows, &design.layout(layout), steps)?,
+        targets,
+    ))
 }
 
 /// The device that probes live on: they are small, and what they read is on the CPU.

@@ -42,10 +42,12 @@ fn uniform(random: &mut Random, n: usize) -> Vec<f32> {
     (0..n).map(|_| 2.0 * random.unit() as f32 - 1.0).collect()
 }
 
+/// Noise, and little of it: what there is to learn lies in the attention.
 fn preview(random: &mut Random) -> Preview {
+    let mut little = |n| -> Vec<f32> { uniform(random, n).iter().map(|v| 0.2 * v).collect() };
     Preview {
-        whole: uniform(random, preview::WHOLE),
-        words: uniform(random, 3 * preview::WORD),
+        whole: little(preview::WHOLE),
+        words: little(3 * preview::WORD),
     }
 }
 
