@@ -71,7 +71,9 @@ fn work(job: &str, model: &str, seed: u32, facts: &Facts) -> Result<Work> {
         to_step: TO_STEP,
         observe_at,
         tap,
+        glimpse: false,
         picture: false,
+        purse: None,
     };
     Ok(match job {
         "candidates" => many(vec![TO_STEP], tap),
@@ -82,7 +84,9 @@ fn work(job: &str, model: &str, seed: u32, facts: &Facts) -> Result<Work> {
             to_step: STEPS,
             observe_at: vec![],
             tap: TapRequest::default(),
+            glimpse: false,
             picture: true,
+            purse: None,
         },
         other => return Err(format!("no such job: {other}").into()),
     })

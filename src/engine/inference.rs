@@ -231,18 +231,34 @@ impl Inference {
         let mut flights = Vec::with_capacity(picks.len());
         for pick in picks {
             match self.take_off(backbone, pick) {
-                Ok(flight) => flights.push(flight),
+                Ok(flight) if self.requests[pick.request].can_pay(flight.evaluations) => {
+                    self.requests[pick.request].pay(flight.evaluations);
+                    flights.push(flight);
+                }
+                Ok(flight) => {
+                    let Flight {
+                        handle,
+                        mut kept,
+                        trajectory,
+                        ..
+                    } = flight;
+                    kept.trajectory = Some(trajectory);
+                    self.shelf.fly(handle, kept);
+                    self.requests[pick.request].over = true;
+                }
                 Err(error) => self.requests[pick.request].fail(error),
             }
         }
+        let (mut halves, mut steps): (Vec<_>, Vec<_>) =
+            flights.into_iter().partition(|f| f.glimpse);
+        let mut outcomes = fly(backbone, &mut halves);
         let begun = Instant::now();
-        let done = flights.len();
-        let outcomes = fly(backbone, &mut flights);
-        if done > 0 {
-            let lately = begun.elapsed().as_secs_f64() / done as f64;
+        outcomes.extend(fly(backbone, &mut steps));
+        if !steps.is_empty() {
+            let lately = begun.elapsed().as_secs_f64() / steps.len() as f64;
             self.seconds_a_step = 0.8 * self.seconds_a_step + 0.2 * lately;
         }
-        for (flight, outcome) in flights.into_iter().zip(outcomes) {
+        for (flight, outcome) in halves.into_iter().chain(steps).zip(outcomes) {
             self.land(flight, outcome);
         }
     }
@@ -272,6 +288,8 @@ impl Inference {
         };
         let next = trajectory.steps_done() + 1;
         let mut tap: Option<TapRequest> = None;
+        // Before the step that one request needs comes the half of it that another waits for.
+        let mut glimpse = false;
         for request in &mut self.requests {
             let asked = &request.work.tap;
             for lane in request
@@ -280,12 +298,18 @@ impl Inference {
                 .filter(|lane| lane.handle == handle)
             {
                 lane.begun |= !lane.done;
-                if lane.unseen.contains(&next) {
+                let half_way = lane.glimpse.is_some() && request.work.to_step + 1 == next;
+                if half_way || lane.unseen.contains(&next) {
                     widen(tap.get_or_insert_default(), asked);
                 }
+                glimpse |= half_way && !lane.done;
             }
         }
-        if let (Some(tap), Some(seen)) = (&mut tap, kept.observations.get(&next)) {
+        let before = match glimpse {
+            true => kept.glimpses.get(&next),
+            false => kept.observations.get(&next),
+        };
+        if let (Some(tap), Some(seen)) = (&mut tap, before) {
             // What was read before is read again, so that the new observation stands for both.
             tap.blocks.extend(
                 seen.maps
@@ -296,7 +320,14 @@ impl Inference {
             );
             tap.middle |= seen.middle.is_some();
         }
+        let wanted = tap.clone().unwrap_or_default();
+        let evaluations = match glimpse {
+            true => 1,
+            false => trajectory.evaluations_left_in_step(backbone.facts(), &wanted),
+        };
         Ok(Flight {
+            glimpse,
+            evaluations,
             request: pick.request,
             lane: pick.lane,
             handle,
@@ -322,20 +353,26 @@ impl Inference {
             handle,
             mut kept,
             trajectory,
+            glimpse,
+            evaluations,
             ..
         } = flight;
-        let paid = trajectory.evaluations_a_step();
         match outcome {
             Ok(()) => kept.trajectory = Some(trajectory),
             Err(error) => self.requests[request].fail(error),
         }
+        // A glimpse is paid by the first who waits for it, a step by who asked for it.
+        let mut glimpse_due = if glimpse { evaluations } else { 0 };
         for (place, waiting) in self.requests.iter_mut().enumerate() {
             for index in 0..waiting.lanes.len() {
                 if waiting.lanes[index].handle == handle && !waiting.lanes[index].done {
-                    let paid = if (place, index) == (request, lane) {
-                        paid
-                    } else {
-                        0
+                    if waiting.lanes[index].glimpse.is_some() {
+                        waiting.tell_glimpse(index, &kept, glimpse_due);
+                        glimpse_due = 0;
+                    }
+                    let paid = match (place, index) == (request, lane) && !glimpse {
+                        true => evaluations,
+                        false => 0,
                     };
                     waiting.tell(index, Some(&kept), paid);
                 }

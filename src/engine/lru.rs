@@ -67,6 +67,21 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         Some(&entry.value)
     }
 
+    /// Lightens the least recently used values until `budget` is kept, as far as that goes: `lighten`
+    /// says how many bytes it took off.
+    pub(super) fn lighten_to(&mut self, budget: u64, lighten: impl Fn(&mut V) -> u64) {
+        for key in self.order.values() {
+            if self.bytes <= budget {
+                return;
+            }
+            if let Some(entry) = self.entries.get_mut(key) {
+                let less = lighten(&mut entry.value).min(entry.bytes);
+                entry.bytes -= less;
+                self.bytes -= less;
+            }
+        }
+    }
+
     /// Drops the least recently used values until `budget` is kept.
     pub(super) fn shrink_to(&mut self, budget: u64) {
         while self.bytes > budget {

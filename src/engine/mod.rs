@@ -69,13 +69,17 @@ pub struct Work {
     pub observe_at: Vec<usize>,
     /// What an observation holds; read in the observed steps only.
     pub tap: TapRequest,
+    /// Whether the step after `to_step`, which may be 0 then, is to be seen half-way through.
+    pub glimpse: bool,
     pub picture: bool,
+    /// Denoiser evaluations that may be paid; the work ends before one that would be too many.
+    pub purse: Option<u64>,
 }
 
 /// What happened to the candidate with this index in [`Work::candidates`].
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// `evaluations` were paid for this step: 0 where the cache had it already, or where another
+    /// `evaluations` were paid for this step: less where it was glimpsed before, 0 where the cache had it already, or where another
     /// request paid for it. Where a candidate has to start over, the steps that are paid for a
     /// second time are told a second time.
     Stepped {
@@ -86,6 +90,13 @@ pub enum Event {
     Observed {
         index: usize,
         observation: Arc<Observation>,
+    },
+    /// The first half of the step after [`Work::to_step`]: an evaluation was paid for it, or none
+    /// where the cache had it.
+    Glimpsed {
+        index: usize,
+        observation: Arc<Observation>,
+        evaluations: u64,
     },
     Picture {
         index: usize,

@@ -19,6 +19,8 @@ pub(super) struct Request {
     pub events: UnboundedSender<Result<Event>>,
     /// Done, failed or cancelled.
     pub over: bool,
+    /// Denoiser evaluations that it has set out on.
+    spent: u64,
     _place: Place,
 }
 
@@ -34,6 +36,8 @@ pub(super) struct Lane {
     told: usize,
     /// Steps at which an observation is still to be given.
     pub unseen: BTreeSet<usize>,
+    /// What is still to be seen half-way through the step after [`Work::to_step`].
+    pub glimpse: Option<TapRequest>,
     picture: bool,
 }
 
@@ -41,7 +45,9 @@ pub(super) struct Lane {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     Step,
-    /// To start over: something was not observed in a step that has passed.
+    /// The first half of its next step.
+    Glimpse,
+    /// To start over: something was not seen in a step that has passed.
     Restart,
     Decode,
     Nothing,
@@ -58,7 +64,8 @@ impl Request {
         if let Err(error) = check(&work, backbone.as_ref()) {
             return Err((error, events));
         }
-        let fingerprint = &backbone.facts().fingerprint;
+        let facts = backbone.facts();
+        let fingerprint = &facts.fingerprint;
         let lanes = work.candidates.iter().map(|candidate| Lane {
             handle: candidate.handle(fingerprint),
             begun: false,
@@ -66,6 +73,7 @@ impl Request {
             resumed_from: 0,
             told: 0,
             unseen: work.observe_at.iter().copied().collect(),
+            glimpse: work.glimpse.then(|| work.tap.of_glimpse(facts)),
             picture: work.picture,
         });
         Ok(Self {
@@ -74,6 +82,7 @@ impl Request {
             backbone,
             events,
             over: false,
+            spent: 0,
             _place: place,
         })
     }
@@ -84,6 +93,12 @@ impl Request {
         let need = self.lanes[index].tell(index, &self.work, kept, paid, &self.events);
         self.lanes[index].done = need == Need::Nothing;
         need
+    }
+
+    /// Tells the lane with this index what a glimpse showed, if it waits for that, and what this
+    /// request paid for it.
+    pub(super) fn tell_glimpse(&mut self, index: usize, kept: &Kept, paid: u64) {
+        self.lanes[index].tell_glimpse(index, &self.work, kept, paid, &self.events);
     }
 
     pub(super) fn tell_picture(&mut self, index: usize, picture: image::RgbImage) {
@@ -97,6 +112,16 @@ impl Request {
                 resumed_from_step: lane.resumed_from,
             },
         );
+    }
+
+    /// Whether its purse still takes so many evaluations.
+    pub(super) fn can_pay(&self, evaluations: u64) -> bool {
+        let purse = self.work.purse;
+        purse.is_none_or(|purse| self.spent + evaluations <= purse)
+    }
+
+    pub(super) fn pay(&mut self, evaluations: u64) {
+        self.spent += evaluations;
     }
 
     pub(super) fn fail(&mut self, error: Error) {
@@ -122,6 +147,9 @@ impl Lane {
         events: &UnboundedSender<Result<Event>>,
     ) -> Need {
         let steps_done = kept.map_or(0, Kept::steps_done);
+        if let Some(kept) = kept {
+            self.tell_glimpse(index, work, kept, 0, events);
+        }
         if !self.begun {
             self.resumed_from = steps_done.min(work.to_step);
         }
@@ -148,14 +176,40 @@ impl Lane {
         for step in self.unseen.clone().range(..=self.told) {
             self.show(index, *step, seen(*step), events);
         }
-        if self.told == work.to_step && self.unseen.is_empty() && !self.picture {
+        let seen_all = self.unseen.is_empty() && self.glimpse.is_none();
+        if self.told == work.to_step && seen_all && !self.picture {
             Need::Nothing
         } else if self.unseen.first().is_some_and(|step| *step <= steps_done) {
             Need::Restart
         } else if steps_done < work.to_step {
             Need::Step
+        } else if self.glimpse.is_some() && steps_done > work.to_step {
+            Need::Restart
+        } else if self.glimpse.is_some() {
+            Need::Glimpse
         } else {
             Need::Decode
+        }
+    }
+
+    fn tell_glimpse(
+        &mut self,
+        index: usize,
+        work: &Work,
+        kept: &Kept,
+        paid: u64,
+        events: &UnboundedSender<Result<Event>>,
+    ) {
+        let wanted = self.glimpse.as_ref();
+        let seen = wanted.and_then(|tap| kept.glimpse(work.to_step + 1, tap));
+        if let Some(seen) = seen {
+            let glimpsed = Event::Glimpsed {
+                index,
+                observation: Arc::clone(seen),
+                evaluations: paid,
+            };
+            self.glimpse = None;
+            send(events, glimpsed);
         }
     }
 
@@ -197,12 +251,19 @@ fn check(work: &Work, backbone: &dyn Backbone) -> Result<()> {
         if candidate.settings.model != work.candidates[0].settings.model {
             return Err(Error::Internal("one request with several models".into()));
         }
-        if work.to_step == 0 || work.to_step > steps {
+        let last = work.to_step + usize::from(work.glimpse);
+        if last == 0 || last > steps {
             return Err(Error::invalid(
                 "at_step",
-                format!("step {} of a run of {steps}", work.to_step),
+                format!("step {last} of a run of {steps}"),
                 format!("Choose a step from 1 to {steps}"),
             ));
+        }
+        if work.glimpse && facts.glimpsed.is_empty() {
+            return Err(Error::Internal(format!(
+                "the {} denoiser is not run in halves",
+                facts.family
+            )));
         }
         if work.picture && work.to_step != steps {
             return Err(Error::Internal(format!(

@@ -17,6 +17,8 @@ pub(super) struct Kept {
     pub trajectory: Option<Trajectory>,
     /// Steps done → what was seen there. They stay valid when the trajectory starts over.
     pub observations: BTreeMap<usize, Arc<Observation>>,
+    /// Step that was seen half-way through → what was seen.
+    pub glimpses: BTreeMap<usize, Arc<Observation>>,
 }
 
 impl Kept {
@@ -31,16 +33,36 @@ impl Kept {
         tap: &TapRequest,
     ) -> Option<&Arc<Observation>> {
         let seen = self.observations.get(&steps_done)?;
-        let maps = tap.blocks.iter().all(|b| seen.maps.contains_key(b));
-        let middle = seen.middle.is_some() || !tap.middle;
-        (maps && middle).then_some(seen)
+        holds(seen, tap).then_some(seen)
+    }
+
+    /// What was seen half-way through this step, if it holds all that `tap` asks for.
+    pub(super) fn glimpse(&self, step: usize, tap: &TapRequest) -> Option<&Arc<Observation>> {
+        let seen = self.glimpses.get(&step)?;
+        holds(seen, tap).then_some(seen)
     }
 
     fn bytes(&self) -> u64 {
         let trajectory = self.trajectory.as_ref().map_or(0, Trajectory::bytes);
-        let observations = self.observations.values();
-        trajectory + observations.map(|o| bytes_of(o)).sum::<u64>()
+        let seen = self.observations.values().chain(self.glimpses.values());
+        trajectory + seen.map(|o| bytes_of(o)).sum::<u64>()
     }
+
+    /// Lets go of half a step and of what was seen in it, which are cheap to make again. Gives their
+    /// bytes.
+    fn forget_glimpses(&mut self) -> u64 {
+        let before = self.bytes();
+        self.glimpses.clear();
+        if let Some(trajectory) = &mut self.trajectory {
+            trajectory.forget_half();
+        }
+        before - self.bytes()
+    }
+}
+
+fn holds(seen: &Observation, tap: &TapRequest) -> bool {
+    let maps = tap.blocks.iter().all(|b| seen.maps.contains_key(b));
+    maps && (seen.middle.is_some() || !tap.middle)
 }
 
 /// The texts that observations hold are shared between a prompt's candidates, and not counted.
@@ -96,13 +118,16 @@ impl Shelf {
         let mut flying: u64 = self.flying.values().map(Kept::bytes).sum();
         if flying > self.budget {
             for (handle, kept) in &mut self.flying {
+                kept.forget_glimpses();
                 let waiting = wanted.get(handle);
                 kept.observations
                     .retain(|step, _| waiting.is_some_and(|steps| steps.contains(step)));
             }
             flying = self.flying.values().map(Kept::bytes).sum();
         }
-        self.paused.shrink_to(self.budget.saturating_sub(flying));
+        let left = self.budget.saturating_sub(flying);
+        self.paused.lighten_to(left, Kept::forget_glimpses);
+        self.paused.shrink_to(left);
     }
 
     /// Bytes of all that is kept.
@@ -139,6 +164,7 @@ mod tests {
         Kept {
             trajectory: None,
             observations: steps.iter().map(|s| (*s, seen(*s, 100))).collect(),
+            glimpses: BTreeMap::new(),
         }
     }
 
@@ -159,6 +185,23 @@ mod tests {
         assert!(shelf.bytes() <= 3000);
         let flying = shelf.peek(&handle(20)).unwrap();
         assert_eq!(flying.observations.keys().copied().collect::<Vec<_>>(), [4]);
+    }
+
+    #[test]
+    fn half_a_step_is_let_go_before_a_trajectory_is() {
+        let mut shelf = Shelf::new(2400);
+        let handle = |n: usize| Handle(format!("fs_{n}"));
+        for n in 0..3 {
+            let mut kept = kept(&[1]);
+            kept.glimpses.insert(2, seen(1, 50));
+            shelf.fly(handle(n), kept);
+        }
+        shelf.settle(&HashMap::new());
+        for n in 0..3 {
+            let kept = shelf.peek(&handle(n)).unwrap();
+            assert_eq!((kept.observations.len(), kept.glimpses.len()), (1, 0));
+        }
+        assert_eq!(shelf.bytes(), 2400);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use image::RgbImage;
 use tokio::time::Instant;
 
 use super::predictor::{Predictor, Seen};
+use super::race::Moment;
 use super::replies::{Common, Cost};
 use super::requests::{PredictingSettings, SharedSettings};
 use super::{Caller, Foresight, Progress, validate};
@@ -61,8 +62,8 @@ pub(super) struct Call<'a> {
     pub evaluations: u64,
     /// Patience ended before the work did.
     pub out_of_time: bool,
-    /// The predicted finished latents of each candidate at each step observed, where they are wanted.
-    pub x0: Option<HashMap<(Handle, usize), Tensor>>,
+    /// The predicted finished latents of each candidate as it was seen, where they are wanted.
+    pub x0: Option<HashMap<(Handle, Moment), Tensor>>,
     done: u64,
     of: u64,
 }
@@ -125,15 +126,15 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Predictions of `candidates` after `at_step` steps, in their order. What was predicted before
-    /// is read back; the rest is denoised so far, under `purse` evaluations where one is given.
-    /// `None` for those that the purse or patience did not reach.
+    /// Predictions of `candidates` at `moment`, in their order. What was predicted before is read
+    /// back; the rest is denoised so far, under `purse` evaluations where one is given. `None` for
+    /// those that the purse or patience did not reach.
     pub async fn predictions(
         &mut self,
         opened: &Opened,
         predictor: &Predictor,
         candidates: &[Candidate],
-        at_step: usize,
+        moment: Moment,
         purse: Option<u64>,
     ) -> Result<Vec<Option<Prediction>>> {
         let store = &self.foresight.store;
@@ -143,34 +144,33 @@ impl<'a> Call<'a> {
             .collect();
         store.remember(&opened.backbone.facts().fingerprint, &named)?;
         let mut predictions = Vec::with_capacity(named.len());
+        let (metric, probe) = (&predictor.metric, predictor.id_at(moment));
         for (handle, _) in &named {
-            let record = store.prediction(handle, &predictor.metric, at_step, predictor.id())?;
-            predictions.push(record.map(|r| predictor.understood(&r.prediction, at_step)));
+            let record = store.prediction(handle, metric, moment.step, &probe)?;
+            predictions.push(record.map(|r| predictor.understood(&r.prediction, moment.step)));
         }
         let missing: Vec<usize> = (0..named.len())
             .filter(|&i| predictions[i].is_none())
             .collect();
-        self.done += ((named.len() - missing.len()) * at_step) as u64;
+        self.done += ((named.len() - missing.len()) * moment.steps_done()) as u64;
         if missing.is_empty() || self.out_of_time {
             return Ok(predictions);
         }
 
         let words = words_of_each_prompt(opened, candidates)?;
-        let work = Work {
-            candidates: missing.iter().map(|&i| candidates[i].clone()).collect(),
-            to_step: at_step,
-            observe_at: vec![at_step],
-            tap: predictor.tap(opened.backbone.facts()),
-            picture: false,
-        };
-        let mut running = self.foresight.engine.submit(work)?;
-        let mut ledger = Ledger::new(missing.len(), at_step, purse);
+        let missed = missing.iter().map(|&i| candidates[i].clone()).collect();
+        let tap = predictor.tap(opened.backbone.facts());
+        let mut running = self
+            .foresight
+            .engine
+            .submit(to_moment(moment, missed, tap, purse))?;
+        let mut known = vec![0; missing.len()];
         while let Some(Some(first)) = self.within(next(&mut running.events)).await? {
             let mut seen: Vec<(usize, Arc<Observation>)> = Vec::new();
             // All that is there already, so that the probe sees observations in batches.
             let mut event = Some(first);
             while let Some(happened) = event {
-                seen.extend(self.take_in(happened, &mut ledger, at_step));
+                seen.extend(self.take_in(happened, &mut known, moment.step));
                 event = running.events.try_recv().ok().transpose()?;
             }
             if !seen.is_empty() {
@@ -178,13 +178,9 @@ impl<'a> Call<'a> {
                     .into_iter()
                     .map(|(index, observation)| (missing[index], observation))
                     .collect();
-                let looks = (&words, at_step, batch);
+                let looks = (&words, moment, batch);
                 self.predict_seen((opened, predictor), &named, looks, &mut predictions)
                     .await?;
-            }
-            if ledger.would_overdraw(opened.evaluations_per_step) {
-                tracing::warn!("the cache lost trajectories: the budget ends this race early");
-                break;
             }
         }
         Ok(predictions)
@@ -194,16 +190,16 @@ impl<'a> Call<'a> {
         &mut self,
         (opened, predictor): (&Opened, &Predictor),
         named: &[(Handle, Candidate)],
-        (words, at_step, batch): (
+        (words, moment, batch): (
             &HashMap<String, Arc<Vec<Word>>>,
-            usize,
-            Vec<(usize, Arc<Observation>)>,
+            Moment,
+            Vec<(Moment, Arc<Observation>)>,
         ),
         predictions: &mut [Option<Prediction>],
     ) -> Result<()> {
         if let Some(x0) = &mut self.x0 {
             for (index, observation) in &batch {
-                x0.insert((named[*index].0.clone(), at_step), observation.x0.clone());
+                x0.insert((named[*index].0.clone(), moment), observation.x0.clone());
             }
         }
         let indices: Vec<usize> = batch.iter().map(|(index, _)| *index).collect();
@@ -229,24 +225,24 @@ impl<'a> Call<'a> {
         .await?;
         let mut records = Vec::with_capacity(indices.len());
         for (index, prediction) in indices.into_iter().zip(predicted) {
-            predictions[index] = Some(predictor.understood(&prediction, at_step));
+            predictions[index] = Some(predictor.understood(&prediction, moment.step));
             // Kept as the probe said it: a correction is never fitted to what it corrected.
             records.push(PredictionRecord {
                 handle: named[index].0.clone(),
                 metric: predictor.metric.clone(),
-                at_step,
-                probe: predictor.id().to_string(),
+                at_step: moment.step,
+                probe: predictor.id_at(moment),
                 prediction,
             });
         }
         self.foresight.store.keep_predictions(&records)
     }
 
-    /// Counts what happened; hands an observation on.
+    /// Counts what happened; hands an observation on. `known` are the steps done by each.
     fn take_in(
         &mut self,
         event: Event,
-        ledger: &mut Ledger,
+        known: &mut [usize],
         of_steps: usize,
     ) -> Option<(usize, Arc<Observation>)> {
         match event {
@@ -256,11 +252,20 @@ impl<'a> Call<'a> {
                 evaluations,
             } => {
                 self.evaluations += evaluations;
-                self.done += ledger.stepped(index, steps_done, evaluations);
+                self.done += steps_done.saturating_sub(known[index]) as u64;
+                known[index] = steps_done.max(known[index]);
                 self.say(&format!("step {steps_done} of {of_steps}"));
                 None
             }
             Event::Observed { index, observation } => Some((index, observation)),
+            Event::Glimpsed {
+                index,
+                observation,
+                evaluations,
+            } => {
+                self.evaluations += evaluations;
+                Some((index, observation))
+            }
             Event::Picture { .. } => None,
         }
     }
@@ -278,10 +283,12 @@ impl<'a> Call<'a> {
             to_step: candidate.settings.steps,
             observe_at,
             tap,
+            glimpse: false,
             picture: true,
+            purse: None,
         };
         let (mut finished, mut seen) = (None, Vec::new());
-        for event in self.watch(work, 0, None).await? {
+        for event in self.watch(work).await? {
             match event {
                 Event::Picture {
                     picture,
@@ -294,35 +301,27 @@ impl<'a> Call<'a> {
                     });
                 }
                 Event::Observed { observation, .. } => seen.push(observation),
-                Event::Stepped { .. } => {}
+                Event::Stepped { .. } | Event::Glimpsed { .. } => {}
             }
         }
         Ok((finished, seen))
     }
 
-    /// Observes `candidates` at `at_step` once more for their [`Call::x0`], as far as `purse` goes.
+    /// Observes `candidates` at `moment` once more for their [`Call::x0`], as far as `purse` goes.
     pub async fn look_again(
         &mut self,
         opened: &Opened,
         candidates: Vec<Candidate>,
-        at_step: usize,
-        purse: u64,
+        moment: Moment,
+        purse: Option<u64>,
     ) -> Result<()> {
         let handles: Vec<Handle> = candidates.iter().map(|c| opened.handle(c)).collect();
-        let work = Work {
-            candidates,
-            to_step: at_step,
-            observe_at: vec![at_step],
-            tap: TapRequest::default(),
-            picture: false,
-        };
-        let events = self
-            .watch(work, opened.evaluations_per_step, Some(purse))
-            .await?;
+        let work = to_moment(moment, candidates, TapRequest::default(), purse);
+        let events = self.watch(work).await?;
         if let Some(x0) = &mut self.x0 {
             for event in events {
                 if let Event::Observed { index, observation } = event {
-                    x0.insert((handles[index].clone(), at_step), observation.x0.clone());
+                    x0.insert((handles[index].clone(), moment), observation.x0.clone());
                 }
             }
         }
@@ -330,27 +329,16 @@ impl<'a> Call<'a> {
     }
 
     /// Counts and reports the steps of `work`, and hands on all else that happens.
-    async fn watch(
-        &mut self,
-        work: Work,
-        evaluations_per_step: u64,
-        purse: Option<u64>,
-    ) -> Result<Vec<Event>> {
+    async fn watch(&mut self, work: Work) -> Result<Vec<Event>> {
         let to_step = work.to_step;
-        let mut ledger = Ledger::new(work.candidates.len(), to_step, purse);
+        let mut known = vec![0; work.candidates.len()];
         let mut happened = Vec::new();
-        if ledger.would_overdraw(evaluations_per_step) {
-            return Ok(happened);
-        }
         let mut running = self.foresight.engine.submit(work)?;
         while let Some(Some(event)) = self.within(next(&mut running.events)).await? {
             if matches!(event, Event::Picture { .. }) {
                 happened.push(event);
-            } else if let Some((index, observation)) = self.take_in(event, &mut ledger, to_step) {
+            } else if let Some((index, observation)) = self.take_in(event, &mut known, to_step) {
                 happened.push(Event::Observed { index, observation });
-            }
-            if ledger.would_overdraw(evaluations_per_step) {
-                break;
             }
         }
         Ok(happened)
@@ -427,43 +415,24 @@ impl<'a> Call<'a> {
     }
 }
 
-/// What a piece of work has cost so far, candidate by candidate.
-struct Ledger {
-    steps_done: Vec<usize>,
-    to_step: usize,
-    spent: u64,
+/// The work that brings candidates to a moment and looks at them there.
+fn to_moment(
+    moment: Moment,
+    candidates: Vec<Candidate>,
+    tap: TapRequest,
     purse: Option<u64>,
-}
-
-impl Ledger {
-    fn new(candidates: usize, to_step: usize, purse: Option<u64>) -> Self {
-        Self {
-            steps_done: vec![0; candidates],
-            to_step,
-            spent: 0,
-            purse,
-        }
-    }
-
-    /// How many steps further this candidate is than was known.
-    fn stepped(&mut self, index: usize, steps_done: usize, evaluations: u64) -> u64 {
-        self.spent += evaluations;
-        let known = &mut self.steps_done[index];
-        let further = steps_done.saturating_sub(*known);
-        *known = steps_done.max(*known);
-        further as u64
-    }
-
-    /// Whether one more step of all that are under way could cost more than there is. It cannot
-    /// while every trajectory goes on from where it was; it can where the cache had to let one go.
-    fn would_overdraw(&self, evaluations_per_step: u64) -> bool {
-        let under_way = self
-            .steps_done
-            .iter()
-            .filter(|&&s| s < self.to_step)
-            .count() as u64;
-        self.purse
-            .is_some_and(|purse| self.spent + under_way * evaluations_per_step > purse)
+) -> Work {
+    Work {
+        candidates,
+        to_step: moment.steps_done(),
+        observe_at: match moment.glimpse {
+            true => Vec::new(),
+            false => vec![moment.step],
+        },
+        tap,
+        glimpse: moment.glimpse,
+        picture: false,
+        purse,
     }
 }
 

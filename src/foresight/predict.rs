@@ -2,6 +2,7 @@
 
 use super::call::{Call, Opened};
 use super::predictor::Predictor;
+use super::race::Moment;
 use super::replies::{CandidatePrediction, PredictReply, WeakWord};
 use super::requests::PredictRequest;
 use super::uncertainty::{prompt_mean, prompt_risk};
@@ -48,7 +49,13 @@ impl Foresight {
             .collect();
         call.foresee(candidates.len() * at_step);
         let predictions = call
-            .predictions(&opened, &predictor, &candidates, at_step, None)
+            .predictions(
+                &opened,
+                &predictor,
+                &candidates,
+                Moment::after(at_step),
+                None,
+            )
             .await?;
         reply(&mut call, &opened, &predictor, &candidates, &predictions)
     }

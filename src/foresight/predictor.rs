@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::race::{Moment, Stop};
+use super::uncertainty::PROMPT_SHARE;
 use super::{advice, local, measure, validate};
 use crate::Result;
 use crate::backbones::{Backbone, Facts, TapRequest, Word};
@@ -197,6 +199,38 @@ impl Predictor {
     /// The name under which predictions are kept: another probe's prediction is another prediction.
     pub fn id(&self) -> &str {
         self.probe.as_ref().map_or("attention 1", |p| &p.card().id)
+    }
+
+    /// [`Self::id`] at `moment`: what is said of a glimpse is not what is said of the whole step.
+    pub fn id_at(&self, moment: Moment) -> String {
+        match moment.glimpse {
+            true => format!("{} glimpse", self.id()),
+            false => self.id().to_string(),
+        }
+    }
+
+    /// Where a race can judge its seeds, up to `last` steps done. Half a step pays where it is less
+    /// than the whole one's evaluations.
+    pub fn stops(&self, last: Option<usize>, evaluations_a_step: u64) -> Vec<Stop> {
+        let last = last.unwrap_or(usize::MAX);
+        let glimpses = evaluations_a_step > 1 && self.judges_glimpses();
+        let steps = self.at_steps.iter().filter(|step| **step <= last);
+        steps
+            .flat_map(|&step| {
+                let stop = |glimpse| Stop {
+                    moment: Moment { step, glimpse },
+                    prompt_share: PROMPT_SHARE,
+                    error: None,
+                };
+                let glimpse = glimpses.then(|| stop(true));
+                glimpse.into_iter().chain([stop(false)])
+            })
+            .collect()
+    }
+
+    /// Whether it says anything of a candidate half-way through a step.
+    fn judges_glimpses(&self) -> bool {
+        false
     }
 
     /// What must be read in the denoiser.

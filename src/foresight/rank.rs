@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::call::{Call, Opened};
 use super::predictor::Predictor;
-use super::race::{self, Standing};
+use super::race::{Moment, Race, Round, Terms};
 use super::replies::{RankReply, Ranked};
 use super::requests::RankRequest;
 use super::{Caller, Foresight, advice, sheet, validate};
@@ -39,100 +39,83 @@ impl Foresight {
             });
         };
         let predictor = call.predictor(&opened, asked)?;
-        let stops: Vec<usize> = match asked.at_step {
-            // Asked for a step: that is as far as any seed goes.
-            Some(_) => predictor
-                .at_steps
-                .iter()
-                .copied()
-                .filter(|s| *s <= predictor.at_step)
-                .collect(),
-            None => predictor.at_steps.clone(),
-        };
+        // Asked for a step: that is as far as any seed goes.
+        let last = asked.at_step.map(|_| predictor.at_step);
         let per_step = opened.evaluations_per_step;
-        let first = stops.first().copied().unwrap_or(predictor.at_step);
-        let least = (seeds.len() * first) as u64 * per_step;
-        validate::budget(request.budget, least, first, seeds.len())?;
-        let mut race = Race {
+        let stops = predictor.stops(last, per_step);
+        let first = stops.first().map(|stop| stop.moment);
+        let first = first.unwrap_or(Moment::after(predictor.at_step));
+        let least = seeds.len() as u64 * first.evaluations(per_step);
+        validate::budget(request.budget, least, first.step, seeds.len())?;
+        let terms = Terms {
+            stops,
+            keep,
+            budget: request.budget,
+            evaluations_a_step: per_step,
+            steps: opened.settings.steps,
+        };
+        let mut ranking = Ranking {
             candidates: seeds
                 .iter()
                 .map(|seed| opened.candidate(&request.prompt, *seed))
                 .collect(),
-            field: vec![Standing::default(); seeds.len()],
-            stops,
+            race: Race::new(seeds.len(), terms),
             keep,
-            budget: request.budget.unwrap_or_else(|| {
-                race::default_budget(seeds.len(), predictor.at_step, per_step).max(least)
-            }),
+            budget: request.budget,
             predictor,
             opened,
         };
         if request.contact_sheet {
             call.x0 = Some(HashMap::new());
         }
-        race.run(&mut call).await?;
-        race.reply(&mut call, request.contact_sheet).await
+        ranking.run(&mut call).await?;
+        ranking.reply(&mut call, request.contact_sheet).await
     }
 }
 
-/// A race under way.
-pub(super) struct Race {
+/// A race and those who run in it.
+pub(super) struct Ranking {
     pub opened: Opened,
     pub predictor: Predictor,
+    /// In the race's order.
     pub candidates: Vec<Candidate>,
-    /// Where each candidate stands, in the same order.
-    pub field: Vec<Standing>,
-    /// The steps at which it is decided who goes on, ascending.
-    pub stops: Vec<usize>,
+    pub race: Race,
     pub keep: usize,
     /// In denoiser evaluations.
-    pub budget: u64,
+    budget: Option<u64>,
 }
 
-impl Race {
-    /// Brings the field from stop to stop until the best are clear, or the budget or patience ends.
-    ///
-    /// What a step costs is counted as if nothing had been done before, so that the same call takes
-    /// the same decisions whatever the cache holds; what was done before is not paid again.
+impl Ranking {
+    /// Runs the race's rounds until it is over, or patience ends. The race counts as if nothing had
+    /// been done before, so that the same call takes the same decisions whatever the cache holds;
+    /// what was done before is not paid again.
     async fn run(&mut self, call: &mut Call<'_>) -> Result<()> {
-        let per_step = self.opened.evaluations_per_step;
-        for round in 0..self.stops.len() {
-            let stop = self.stops[round];
-            let going = if round == 0 {
-                (0..self.field.len()).collect()
-            } else {
-                let reached: usize = self.field.iter().map(|s| s.at_step).sum();
-                let purse = self.budget.saturating_sub(reached as u64 * per_step);
-                race::who_goes_on(&self.field, self.keep, stop, per_step, purse)
-            };
-            if going.is_empty() || call.out_of_time {
-                break;
-            }
-            call.foresee(going.iter().map(|&i| stop - self.field[i].at_step).sum());
-            let runners: Vec<Candidate> =
-                going.iter().map(|&i| self.candidates[i].clone()).collect();
+        while !call.out_of_time
+            && let Some(Round { who, moment }) = self.race.next()
+        {
+            let ahead = who.iter().map(|&i| {
+                let known = self.race.judged(i);
+                moment.steps_done() - known.map_or(0, |(_, moment)| moment.steps_done())
+            });
+            call.foresee(ahead.sum());
+            let runners: Vec<Candidate> = who.iter().map(|&i| self.candidates[i].clone()).collect();
             let purse = self.purse(call);
             let predictions = call
-                .predictions(&self.opened, &self.predictor, &runners, stop, Some(purse))
+                .predictions(&self.opened, &self.predictor, &runners, moment, purse)
                 .await?;
-            for (i, prediction) in going.into_iter().zip(predictions) {
-                if prediction.is_some() {
-                    let standing = &mut self.field[i];
-                    (standing.prediction, standing.at_step) = (prediction, stop);
-                }
-            }
-            race::drop_the_hopeless(&mut self.field, self.keep);
+            self.race.report(predictions);
         }
         Ok(())
     }
 
-    /// What may still be paid.
-    pub fn purse(&self, call: &Call<'_>) -> u64 {
-        self.budget.saturating_sub(call.evaluations)
+    /// What may still be paid, where a budget was stated.
+    pub fn purse(&self, call: &Call<'_>) -> Option<u64> {
+        let budget = self.budget?;
+        Some(budget.saturating_sub(call.evaluations))
     }
 
     async fn reply(self, call: &mut Call<'_>, contact_sheet: bool) -> Result<RankReply> {
-        let order = race::ranking(&self.field);
+        let order = self.race.ranking();
         let contact_sheet = if contact_sheet && !call.out_of_time {
             Some(sheet::write(call, &self, &order).await?)
         } else {
@@ -140,16 +123,16 @@ impl Race {
         };
         let ranking: Vec<Ranked> = order
             .iter()
-            .filter_map(|&i| self.field[i].prediction.as_ref().map(|p| (i, p)))
+            .filter_map(|&i| self.race.judged(i).map(|(p, moment)| (i, p, moment)))
             .zip(1..)
-            .map(|((i, prediction), rank)| Ranked {
+            .map(|((i, prediction, moment), rank)| Ranked {
                 rank,
                 seed: self.candidates[i].seed,
                 quality: prediction.quality,
                 interval: prediction.interval,
                 p_good: prediction.p_good,
                 handle: self.opened.handle(&self.candidates[i]),
-                stopped_at_step: self.field[i].at_step as u32,
+                stopped_at_step: moment.steps_done() as u32,
             })
             .collect();
         let model = &self.opened.settings.model;
@@ -158,7 +141,7 @@ impl Race {
         } else if let Some(caveat) = self.predictor.caveat(model) {
             caveat
         } else {
-            advice::about_ranking(&ranking, race::is_clear(&self.field, self.keep))
+            advice::about_ranking(&ranking, self.race.is_clear())
         };
         Ok(RankReply {
             ranking,

@@ -3,6 +3,7 @@
 use super::call::{Call, Opened};
 use super::predict::weak_words_of;
 use super::predictor::Predictor;
+use super::race::Moment;
 use super::replies::{BestWording, RefineReply, TriedWording, WeakWord};
 use super::requests::RefineRequest;
 use super::rewrites::rewrites;
@@ -126,8 +127,8 @@ impl Trial {
                 fresh.push(wording);
             }
         }
-        let at_step = self.predictor.at_step;
-        call.foresee(fresh.len() * self.seeds.len() * at_step);
+        let moment = Moment::after(self.predictor.at_step);
+        call.foresee(fresh.len() * self.seeds.len() * moment.step);
         for prompt in fresh {
             let candidates: Vec<_> = self
                 .seeds
@@ -135,7 +136,7 @@ impl Trial {
                 .map(|seed| self.opened.candidate(&prompt, *seed))
                 .collect();
             let predictions: Option<Vec<Prediction>> = call
-                .predictions(&self.opened, &self.predictor, &candidates, at_step, None)
+                .predictions(&self.opened, &self.predictor, &candidates, moment, None)
                 .await?
                 .into_iter()
                 .collect();

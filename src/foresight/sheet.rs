@@ -6,7 +6,8 @@ use candle_core::Tensor;
 use image::{Rgb, RgbImage};
 
 use super::call::{Call, blocking};
-use super::rank::Race;
+use super::race::Moment;
+use super::rank::Ranking;
 use crate::Result;
 use crate::backbones::Backbone;
 use crate::candidate::{Candidate, Handle};
@@ -19,64 +20,76 @@ const UNSEEN: Rgb<u8> = Rgb([128, 128, 128]);
 /// Draws the previews, best first, and writes them whole or not at all. A preview that is not at
 /// hand is made again where the budget takes it; one that patience does not reach stays unseen, and
 /// the ranking is no less complete for it.
-pub(super) async fn write(call: &mut Call<'_>, race: &Race, order: &[usize]) -> Result<PathBuf> {
+pub(super) async fn write(
+    call: &mut Call<'_>,
+    ranking: &Ranking,
+    order: &[usize],
+) -> Result<PathBuf> {
     call.say("drawing the contact sheet");
     // What was predicted in this call was seen in it; what was read back was not.
-    let keys: Vec<(Handle, usize)> = race
+    let judged = |i: usize| ranking.race.judged(i);
+    let keys: Vec<Option<(Handle, Moment)>> = ranking
         .candidates
         .iter()
-        .zip(&race.field)
-        .map(|(candidate, standing)| (race.opened.handle(candidate), standing.at_step))
+        .enumerate()
+        .map(|(i, candidate)| Some((ranking.opened.handle(candidate), judged(i)?.1)))
+        // Before the first step there is nothing to be seen.
+        .map(|key| key.filter(|(_, moment)| moment.steps_done() > 0))
         .collect();
-    let mut missing: Vec<usize> = Vec::new();
-    if let Some(x0) = &call.x0 {
-        missing.extend((0..keys.len()).filter(|&i| !x0.contains_key(&keys[i])));
-    }
-    for &stop in &race.stops {
-        let lost: Vec<Candidate> = missing
-            .iter()
-            .filter(|&&i| race.field[i].at_step == stop)
-            .map(|&i| race.candidates[i].clone())
-            .collect();
-        if !lost.is_empty() {
-            call.look_again(&race.opened, lost, stop, race.purse(call))
-                .await?;
+    let mut missing: Vec<(Moment, Vec<Candidate>)> = Vec::new();
+    for (candidate, key) in ranking.candidates.iter().zip(&keys) {
+        let (Some(key), Some(x0)) = (key, &call.x0) else {
+            continue;
+        };
+        if !x0.contains_key(key) {
+            match missing.iter_mut().find(|(moment, _)| *moment == key.1) {
+                Some((_, lost)) => lost.push(candidate.clone()),
+                None => missing.push((key.1, vec![candidate.clone()])),
+            }
         }
+    }
+    for (moment, lost) in missing {
+        let purse = ranking.purse(call);
+        call.look_again(&ranking.opened, lost, moment, purse)
+            .await?;
     }
 
     let mut tiles = Vec::with_capacity(order.len());
     let x0 = call.x0.take().unwrap_or_default();
     for (rank, &i) in order.iter().enumerate() {
-        let settings = &race.candidates[i].settings;
-        let seen = match x0.get(&keys[i]).cloned() {
+        let settings = &ranking.candidates[i].settings;
+        let seen = match keys[i].as_ref().and_then(|key| x0.get(key)).cloned() {
             None => None,
             Some(x0) => {
-                let backbone = race.opened.backbone.clone();
+                let backbone = ranking.opened.backbone.clone();
                 call.within(blocking(move || preview(backbone.as_ref(), &x0)))
                     .await?
             }
         };
         let unseen = || RgbImage::from_pixel(settings.width as u32, settings.height as u32, UNSEEN);
-        let quality = race.field[i]
-            .prediction
-            .as_ref()
-            .map_or(f64::NAN, |p| p.quality);
+        let (quality, step) = match judged(i) {
+            Some((prediction, moment)) => (prediction.quality, moment.steps_done()),
+            None => (f64::NAN, 0),
+        };
         tiles.push(Tile {
             picture: seen.unwrap_or_else(unseen),
             lines: vec![
-                format!("{}. seed {}", rank + 1, race.candidates[i].seed),
-                format!("{quality:.2} at step {}", race.field[i].at_step),
+                format!("{}. seed {}", rank + 1, ranking.candidates[i].seed),
+                format!("{quality:.2} at step {step}"),
             ],
-            chosen: rank < race.keep,
+            chosen: rank < ranking.keep,
         });
     }
     let best = order[0];
-    let name = pictures::picture_name(&race.candidates[best], &keys[best].0);
+    let name = pictures::picture_name(
+        &ranking.candidates[best],
+        &ranking.opened.handle(&ranking.candidates[best]),
+    );
     let path = call
         .foresight
         .out
         .join(format!("sheet-of-{}-{name}", order.len()));
-    let (prompt, written) = (race.candidates[best].prompt.clone(), path.clone());
+    let (prompt, written) = (ranking.candidates[best].prompt.clone(), path.clone());
     blocking(move || {
         pictures::write_plain_png(&written, &pictures::contact_sheet(&prompt, &tiles))
     })

@@ -11,15 +11,10 @@ use crate::probe::Prediction;
 const Z90: f64 = 1.6449;
 
 /// The share of an error's variance that all seeds of a prompt have in common.
-const PROMPT_SHARE: f64 = 0.5;
+pub const PROMPT_SHARE: f64 = 0.5;
 
 /// The share of that part which stays when only the wording changes and the scene does not.
 const WORDING_SHARE: f64 = 0.5;
-
-/// By what an interval's width is to be multiplied where two seeds of one prompt are compared.
-pub fn own_share() -> f64 {
-    (1.0 - PROMPT_SHARE).sqrt()
-}
 
 /// A point and, where the predictions are calibrated, the interval around it that holds 90 %.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -231,7 +231,9 @@ pub fn work(prompt: &str, seeds: u32, to_step: usize, observe_at: &[usize]) -> W
             blocks: vec![BLOCK.into()],
             middle: false,
         },
+        glimpse: false,
         picture: false,
+        purse: None,
     }
 }
 
@@ -264,7 +266,9 @@ impl Told {
 
     pub fn evaluations(&self) -> usize {
         let paid = |event: &Event| match event {
-            Event::Stepped { evaluations, .. } => *evaluations as usize,
+            Event::Stepped { evaluations, .. } | Event::Glimpsed { evaluations, .. } => {
+                *evaluations as usize
+            }
             _ => 0,
         };
         self.events.iter().map(paid).sum()
@@ -277,6 +281,20 @@ impl Told {
                 let Observation { steps_done, x0, .. } = observation.as_ref();
                 let x0 = x0.flatten_all().unwrap().to_vec1().unwrap();
                 Some((*index, *steps_done, x0))
+            }
+            _ => None,
+        };
+        self.events.iter().filter_map(seen).collect()
+    }
+
+    /// (index, steps done) of every glimpse.
+    pub fn glimpses(&self) -> Vec<(usize, usize)> {
+        let seen = |event: &Event| match event {
+            Event::Glimpsed {
+                index, observation, ..
+            } => {
+                assert!(observation.glimpse && observation.maps.contains_key(BLOCK));
+                Some((*index, observation.steps_done))
             }
             _ => None,
         };

@@ -1,4 +1,5 @@
 mod fake;
+mod glimpses;
 mod pocket;
 
 use std::sync::Arc;

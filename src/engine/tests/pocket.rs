@@ -51,7 +51,9 @@ fn run(engine: &Engine, candidates: Vec<Candidate>, picture: bool) -> Told {
             to_step,
             observe_at: vec![2],
             tap,
+            glimpse: false,
             picture,
+            purse: None,
         },
     )
 }

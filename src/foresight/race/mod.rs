@@ -42,6 +42,14 @@ pub struct Moment {
 }
 
 impl Moment {
+    /// After so many steps.
+    pub fn after(step: usize) -> Self {
+        Self {
+            step,
+            glimpse: false,
+        }
+    }
+
     /// Steps done by then.
     pub fn steps_done(self) -> usize {
         self.step - usize::from(self.glimpse)
@@ -269,7 +277,9 @@ impl Race {
             .collect();
         let n = known.len().max(1) as f64;
         let mean = known.iter().map(|b| b.mean).sum::<f64>() / n;
-        let spread = known.iter().map(|b| (b.mean - mean).powi(2) + b.error.powi(2));
+        let spread = known
+            .iter()
+            .map(|b| (b.mean - mean).powi(2) + b.error.powi(2));
         let spread = (spread.sum::<f64>() / n).sqrt();
         let full = self.terms.steps as u64 * self.terms.evaluations_a_step;
         PRICE * spread / full.max(1) as f64
@@ -289,7 +299,8 @@ impl Race {
             _ => {
                 let left = |stop: &Stop| {
                     let all = self.terms.steps as u64 * self.terms.evaluations_a_step;
-                    all.saturating_sub(stop.moment.evaluations(self.terms.evaluations_a_step)) as f64
+                    all.saturating_sub(stop.moment.evaluations(self.terms.evaluations_a_step))
+                        as f64
                 };
                 left(to) / left(from).max(1.0)
             }

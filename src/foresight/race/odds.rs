@@ -52,7 +52,9 @@ pub fn expected_best(floor: f64, among: &[Belief]) -> f64 {
         });
         each.product()
     };
-    let inner: f64 = (1..POINTS).map(|i| all_below(bottom + step * i as f64)).sum();
+    let inner: f64 = (1..POINTS)
+        .map(|i| all_below(bottom + step * i as f64))
+        .sum();
     top - step * (inner + 0.5 * (all_below(bottom) + all_below(top)))
 }
 
@@ -86,7 +88,10 @@ mod tests {
         for floor in [-1.0, 0.0, 0.7, 2.0] {
             let expected = floor * below(floor) + density(floor);
             let best = expected_best(floor, &[ONE]);
-            assert!((best - expected).abs() < 1e-3, "{floor}: {best}, {expected}");
+            assert!(
+                (best - expected).abs() < 1e-3,
+                "{floor}: {best}, {expected}"
+            );
         }
         assert_eq!(expected_best(0.3, &[]), 0.3);
     }

@@ -39,11 +39,20 @@ fn predicted(quality: f64, half: f64) -> Option<Prediction> {
 }
 
 /// Runs a race to its end; what is predicted depends on the seed and the moment alone.
-fn run(mut race: Race, predict: impl Fn(usize, Moment) -> Option<Prediction>) -> (Race, Vec<Round>) {
+fn run(
+    mut race: Race,
+    predict: impl Fn(usize, Moment) -> Option<Prediction>,
+) -> (Race, Vec<Round>) {
     let mut rounds = Vec::new();
     while let Some(round) = race.next() {
         assert_eq!(race.next().as_ref(), Some(&round), "asking moves nothing");
-        race.report(round.who.iter().map(|&i| predict(i, round.moment)).collect());
+        race.report(
+            round
+                .who
+                .iter()
+                .map(|&i| predict(i, round.moment))
+                .collect(),
+        );
         rounds.push(round);
     }
     (race, rounds)
@@ -84,24 +93,25 @@ fn only_seeds_that_are_surely_not_among_the_best_are_dropped() {
 }
 
 #[test]
-fn a_dropped_seed_is_back_when_the_leader_falls() {
-    let (race, rounds) = run(Race::new(3, terms(1, None, false)), |i, moment| {
+fn a_dropped_seed_is_back_when_the_leaders_fall() {
+    let (race, rounds) = run(Race::new(4, terms(2, None, false)), |i, moment| {
         match (i, moment.step) {
-            (0, 1) | (1, 1) => predicted(0.9, 0.25),
-            (2, 1) => predicted(0.6, 0.25),
-            (2, _) => predicted(0.6, 0.05),
+            (0 | 1, 1) => predicted(0.9, 0.25),
+            (2, 1) => predicted(0.55, 0.25),
+            (3, 1) => predicted(0.85, 0.25),
+            (2, _) => predicted(0.55, 0.05),
             _ => predicted(0.1, 0.05),
         }
     });
     assert!(!rounds[1].who.contains(&2), "{rounds:?}");
-    assert_eq!(race.ranking()[0], 2);
+    assert!(race.ranking()[..2].contains(&2), "{rounds:?}");
 }
 
 #[test]
 fn what_nothing_can_tell_apart_is_not_paid_for() {
-    // So sure, and so alike, that no order is better than another.
+    // Known exactly, and alike: no order is better than another.
     let (race, rounds) = run(Race::new(4, terms(1, None, false)), |_, _| {
-        predicted(0.8, 1e-9)
+        predicted(0.8, 0.0)
     });
     assert_eq!(rounds.len(), 1, "{rounds:?}");
     assert!(!race.is_clear());
@@ -119,7 +129,7 @@ fn a_stated_budget_is_never_exceeded() {
     let mut random = Random::new(3);
     for glimpses in [false, GLIMPSES] {
         for budget in 16..400 {
-            let noise: Vec<f64> = (0..64).map(|_| random.normal() * 0.15).collect();
+            let noise: Vec<f64> = (0..64).map(|_| normal(&mut random) * 0.15).collect();
             let race = Race::new(8, terms(1 + budget % 3, Some(budget as u64), glimpses));
             let (race, _) = run(race, |i, moment| {
                 predicted(0.6 + noise[(i * 7 + moment.step) % 64], 0.2)
@@ -131,16 +141,21 @@ fn a_stated_budget_is_never_exceeded() {
 
 #[test]
 fn a_dropped_candidate_does_not_finish_its_step() {
-    let (race, rounds) = run(Race::new(4, terms(1, None, GLIMPSES)), |i, moment| {
-        match moment.step {
+    let (race, rounds) = run(
+        Race::new(4, terms(1, None, GLIMPSES)),
+        |i, moment| match moment.step {
             1 => predicted(0.5, 0.3),
             _ => predicted(if i < 2 { 0.9 } else { 0.2 }, 0.2),
-        }
-    });
+        },
+    );
     let at = |i: usize| race.judged(i).unwrap().1;
     assert_eq!((at(2), at(3)), (moment(5, true), moment(5, true)));
     assert_eq!(at(2).evaluations(2), 9);
-    assert!(rounds.iter().all(|r| r.moment.step <= 5 || r.who.len() == 2));
+    assert!(
+        rounds
+            .iter()
+            .all(|r| r.moment.step <= 5 || r.who.len() == 2)
+    );
 }
 
 #[test]
@@ -203,14 +218,18 @@ fn simulated(seeds: usize, glimpses: bool) -> (f64, f64, f64) {
                 let (mut known, mut left) = (0.0, SPREAD);
                 for (stop, belief) in course.stops.iter().zip(&mut beliefs[i]) {
                     let error = stop.error.unwrap() * 0.5f64.sqrt();
-                    known += random.normal() * (left * left - error * error).max(0.0).sqrt();
+                    known += normal(&mut random) * (left * left - error * error).max(0.0).sqrt();
                     (left, *belief) = (error, known);
                 }
-                known + random.normal() * left
+                known + normal(&mut random) * left
             })
             .collect();
         let (race, _) = run(Race::new(seeds, course.clone()), |i, moment| {
-            let stop = course.stops.iter().position(|s| s.moment == moment).unwrap();
+            let stop = course
+                .stops
+                .iter()
+                .position(|s| s.moment == moment)
+                .unwrap();
             predicted(beliefs[i][stop], course.stops[stop].error.unwrap() * Z90)
         });
         let first = race.ranking()[0];
@@ -237,4 +256,10 @@ fn a_race_on_honest_predictions_pays() {
             );
         }
     }
+}
+
+/// Box–Muller.
+fn normal(random: &mut Random) -> f64 {
+    let radius = (-2.0 * (1.0 - random.unit()).ln()).sqrt();
+    radius * (std::f64::consts::TAU * random.unit()).cos()
 }
