@@ -1,7 +1,8 @@
-//! What `rank_seeds` would have done with recorded candidates: the same decisions, with accounting
-//! of their own.
+//! What `rank_seeds` would have done with recorded candidates: its own race, with the accounting of
+//! the evaluation.
 
-use crate::foresight::race::{self, Standing};
+use crate::foresight::race::{Race, Terms, stops};
+use crate::probe::Prediction;
 
 use super::candidates::Candidates;
 
@@ -17,33 +18,31 @@ pub struct Outcome {
 /// Races `seeds` of a prompt by the default policy, keeping one, and renders its first.
 pub fn race(all: &Candidates, prompt: usize, seeds: &[usize]) -> Outcome {
     let per_step = all.evaluations_a_step as u64;
-    let at_step = all.nearest_step(all.steps / 5);
-    let at_step = at_step.map_or(1, |i| all.at_steps[i]);
-    let least = (seeds.len() * all.at_steps[0]) as u64 * per_step;
-    let budget = race::default_budget(seeds.len(), at_step, per_step).max(least);
-    let mut field = vec![Standing::default(); seeds.len()];
-    for (index, &stop) in all.at_steps.iter().enumerate() {
-        let going = if index == 0 {
-            (0..field.len()).collect()
-        } else {
-            let reached: usize = field.iter().map(|s| s.at_step).sum();
-            let purse = budget.saturating_sub(reached as u64 * per_step);
-            race::who_goes_on(&field, 1, stop, per_step, purse)
+    let terms = Terms {
+        stops: stops(&all.at_steps, !all.glimpsed.is_empty(), per_step),
+        keep: 1,
+        budget: None,
+        evaluations_a_step: per_step,
+        steps: all.steps,
+    };
+    let mut race = Race::new(seeds.len(), terms);
+    while let Some(round) = race.next() {
+        let said = |seed: &usize| -> Option<Prediction> {
+            let index = all.at_steps.iter().position(|s| *s == round.moment.step)?;
+            let said = match round.moment.glimpse {
+                true => &all.glimpsed,
+                false => &all.foreseen,
+            };
+            Some(said.get(index)?.get(prompt)?.get(seeds[*seed])?.clone())
         };
-        if going.is_empty() {
-            break;
-        }
-        for i in going {
-            field[i].prediction = Some(all.foreseen[index][prompt][seeds[i]].clone());
-            field[i].at_step = stop;
-        }
-        race::drop_the_hopeless(&mut field, 1);
+        race.report(round.who.iter().map(said).collect());
     }
-    let first = race::ranking(&field)[0];
-    let steps: usize = field.iter().map(|s| s.at_step).sum();
-    let left = all.steps - field[first].at_step;
+    let first = race.ranking().first().copied().unwrap_or(0);
+    let reached = race
+        .judged(first)
+        .map_or(0, |(_, m)| m.evaluations(per_step));
     Outcome {
         first: seeds[first],
-        evaluations: (steps + left) as f64 * per_step as f64,
+        evaluations: race.spent() as f64 + all.full() - reached as f64,
     }
 }

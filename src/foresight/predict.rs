@@ -69,7 +69,7 @@ fn reply(
     predictions: &[Option<Prediction>],
 ) -> Result<PredictReply> {
     let known: Vec<&Prediction> = predictions.iter().flatten().collect();
-    let expected = prompt_mean(&known, predictor.range());
+    let expected = prompt_mean(&known, predictor.range(), predictor.shares());
     let risk = prompt_risk(&known);
     let weak_words = weak_words_of(opened, &candidates[0].prompt, &known)?;
     let candidates_out: Vec<CandidatePrediction> = candidates

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::race::{Moment, Stop};
-use super::uncertainty::PROMPT_SHARE;
+use super::race::{self, Moment, Stop};
 use super::{advice, local, measure, validate};
 use crate::Result;
 use crate::backbones::{Backbone, Facts, TapRequest, Word};
 use crate::candidate::Settings;
 use crate::probe::recalibration::{Correction, Prior};
+use crate::probe::shares::Shares;
 use crate::probe::{Look, Misfit, Prediction, Probe, attention_only, preview};
 use crate::sampling::Observation;
 use crate::scorers;
@@ -191,6 +191,11 @@ impl Predictor {
         }
     }
 
+    /// How the error of its predictions is shared among the seeds of a prompt.
+    pub fn shares(&self) -> Shares {
+        Shares::USUAL
+    }
+
     /// What the metric can take, where it is bounded.
     pub fn range(&self) -> Option<[f64; 2]> {
         measure::range(&self.metric)
@@ -209,23 +214,13 @@ impl Predictor {
         }
     }
 
-    /// Where a race can judge its seeds, up to `last` steps done. Half a step pays where it is less
-    /// than the whole one's evaluations.
+    /// Where a race can judge its seeds, up to `last` steps done.
     pub fn stops(&self, last: Option<usize>, evaluations_a_step: u64) -> Vec<Stop> {
-        let last = last.unwrap_or(usize::MAX);
-        let glimpses = evaluations_a_step > 1 && self.judges_glimpses();
-        let steps = self.at_steps.iter().filter(|step| **step <= last);
-        steps
-            .flat_map(|&step| {
-                let stop = |glimpse| Stop {
-                    moment: Moment { step, glimpse },
-                    prompt_share: PROMPT_SHARE,
-                    error: None,
-                };
-                let glimpse = glimpses.then(|| stop(true));
-                glimpse.into_iter().chain([stop(false)])
-            })
-            .collect()
+        let steps = self.at_steps.iter().copied();
+        let steps: Vec<usize> = steps
+            .filter(|s| last.is_none_or(|last| *s <= last))
+            .collect();
+        race::stops(&steps, self.judges_glimpses(), evaluations_a_step)
     }
 
     /// Whether it says anything of a candidate half-way through a step.

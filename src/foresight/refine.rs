@@ -7,7 +7,7 @@ use super::race::Moment;
 use super::replies::{BestWording, RefineReply, TriedWording, WeakWord};
 use super::requests::RefineRequest;
 use super::rewrites::rewrites;
-use super::uncertainty::{Estimate, paired_gain, prompt_mean};
+use super::uncertainty::{Estimate, prompt_mean, wording_gains};
 use super::{Caller, Foresight, advice, validate};
 use crate::Result;
 use crate::candidate::Seed;
@@ -151,24 +151,17 @@ impl Trial {
         Ok(true)
     }
 
-    /// The wording with the largest gain; the original where none gains.
-    fn best(&self) -> usize {
-        let gain = |i: usize| self.gain(i).map_or(f64::NEG_INFINITY, |g| g.point);
-        (1..self.tried.len()).fold(0, |best, i| if gain(i) > gain(best) { i } else { best })
+    /// What each wording gains over the original, which gains nothing, on fresh seeds.
+    fn gains(&self) -> Vec<Option<Estimate>> {
+        let all: Vec<Vec<&Prediction>> = self.tried.iter().map(Tried::predictions).collect();
+        wording_gains(&all, self.predictor.shares())
     }
 
-    /// Over the original, on the same seeds.
-    fn gain(&self, index: usize) -> Option<Estimate> {
-        if index == 0 {
-            return Some(Estimate {
-                point: 0.0,
-                interval: None,
-            });
-        }
-        paired_gain(
-            &self.tried.first()?.predictions(),
-            &self.tried.get(index)?.predictions(),
-        )
+    /// The wording with the largest gain; the original where none gains.
+    fn best(&self) -> usize {
+        let gains = self.gains();
+        let gain = |i: usize| gains[i].map_or(f64::NEG_INFINITY, |g| g.point);
+        (1..gains.len()).fold(0, |best, i| if gain(i) > gain(best) { i } else { best })
     }
 
     fn weak_words(&self, index: usize) -> Result<Vec<WeakWord>> {
@@ -180,8 +173,9 @@ impl Trial {
 
     fn reply(self, call: &mut Call<'_>, original: &str) -> Result<RefineReply> {
         let best = self.best();
-        let gain = self.gain(best);
-        let expected = |tried: &Tried| prompt_mean(&tried.predictions(), self.predictor.range());
+        let gain = self.gains().get(best).copied().flatten();
+        let (range, shares) = (self.predictor.range(), self.predictor.shares());
+        let expected = |tried: &Tried| prompt_mean(&tried.predictions(), range, shares);
         let best_wording = BestWording {
             prompt: self
                 .tried

@@ -6,15 +6,15 @@
 //! does not shrink to nothing however many seeds are asked for.
 
 use crate::probe::Prediction;
+use crate::probe::shares::Shares;
 
 /// Half the width of a 90 % interval, in standard deviations of a normal error.
 const Z90: f64 = 1.6449;
 
-/// The share of an error's variance that all seeds of a prompt have in common.
-pub const PROMPT_SHARE: f64 = 0.5;
-
-/// The share of that part which stays when only the wording changes and the scene does not.
-const WORDING_SHARE: f64 = 0.5;
+/// The variance of a scene's expected quality from one common wording of it to another, and how many
+/// wordings' worth of evidence that is.
+const USUAL_WORDING_VARIANCE: f64 = 0.003;
+const EVIDENCE: f64 = 4.0;
 
 /// A point and, where the predictions are calibrated, the interval around it that holds 90 %.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,36 +25,102 @@ pub struct Estimate {
 
 /// The prompt's mean quality over random seeds, from the predictions of some. `range` is what the
 /// metric can take, where it is bounded. `None` where nothing was predicted.
-pub fn prompt_mean(predictions: &[&Prediction], range: Option<[f64; 2]>) -> Option<Estimate> {
+pub fn prompt_mean(
+    predictions: &[&Prediction],
+    range: Option<[f64; 2]>,
+    shares: Shares,
+) -> Option<Estimate> {
     let points: Vec<f64> = predictions.iter().map(|p| p.quality).collect();
     let point = mean(&points)?;
     let interval = error_variance(predictions).map(|error| {
         let between_seeds = spread(&points, point, error) / points.len() as f64;
-        around(point, between_seeds + PROMPT_SHARE * error, range)
+        around(point, between_seeds + shares.prompt * error, range)
     });
     Some(Estimate { point, interval })
 }
 
-/// The change in a prompt's mean quality from one wording to another, from predictions of the same
-/// seeds in the same order. `None` where they do not pair or nothing was predicted.
-pub fn paired_gain(from: &[&Prediction], to: &[&Prediction]) -> Option<Estimate> {
-    if from.len() != to.len() {
-        return None;
+/// What each wording of a scene gains over the first, on average over fresh seeds, from predictions
+/// of the same seeds in the same order. `None` for one that does not pair with the first.
+///
+/// The best of several noisy figures promises too much. The differences between the wordings' means
+/// are partly the luck of these seeds, which the spread of the paired differences shows; the rest is
+/// what the wordings are expected to differ by. Each gain is shrunk to the share of the latter
+/// (empirical Bayes, Efron & Morris 1973): what is left is expected of it, whichever is picked.
+pub fn wording_gains(wordings: &[Vec<&Prediction>], shares: Shares) -> Vec<Option<Estimate>> {
+    let Some(first) = wordings.first() else {
+        return Vec::new();
+    };
+    let paired: Vec<Option<Paired>> = wordings.iter().map(|to| Paired::new(first, to)).collect();
+    // How far the wordings are apart, and what of that is luck: half of a difference's.
+    let known: Vec<&Paired> = paired.iter().flatten().collect();
+    let rivals = &known[1.min(known.len())..];
+    let gains: Vec<f64> = known.iter().map(|p| p.gain).collect();
+    let (Some(centre), Some(luck)) = (
+        mean(&gains),
+        mean(&rivals.iter().map(|p| 0.5 * p.luck).collect::<Vec<_>>()),
+    ) else {
+        let same = |p: Option<Paired>| p.map(|p| p.estimate(1.0, shares));
+        return paired.into_iter().map(same).collect();
+    };
+    let squares: f64 = gains.iter().map(|g| (g - centre).powi(2)).sum();
+    let evidence = EVIDENCE + rivals.len() as f64;
+    let apart = (squares + EVIDENCE * (USUAL_WORDING_VARIANCE + luck)) / evidence;
+    let kept = ((apart - luck) / apart).clamp(0.0, 1.0);
+    let shrunk = |p: Option<Paired>| p.map(|p| p.estimate(kept, shares));
+    paired.into_iter().map(shrunk).collect()
+}
+
+/// What is seen of a wording beside the first.
+struct Paired {
+    /// The mean of the differences.
+    gain: f64,
+    /// The variance of that mean over other sets of seeds.
+    luck: f64,
+    /// The mean variance of a prediction's error; `None` where nothing is calibrated.
+    error: Option<f64>,
+    /// Whether it is the first itself.
+    same: bool,
+}
+
+impl Paired {
+    fn new(from: &[&Prediction], to: &[&Prediction]) -> Option<Self> {
+        if from.len() != to.len() {
+            return None;
+        }
+        let gains: Vec<f64> = from
+            .iter()
+            .zip(to)
+            .map(|(a, b)| b.quality - a.quality)
+            .collect();
+        let gain = mean(&gains)?;
+        let both: Vec<&Prediction> = from.iter().chain(to).copied().collect();
+        let error = error_variance(&both);
+        // A wording beside itself differs by nothing, whatever the seeds.
+        let same = std::ptr::eq(from, to);
+        Some(Self {
+            gain,
+            luck: match same {
+                true => 0.0,
+                false => spread(&gains, gain, error.unwrap_or(0.0)) / gains.len() as f64,
+            },
+            error,
+            same,
+        })
     }
-    let gains: Vec<f64> = from
-        .iter()
-        .zip(to)
-        .map(|(a, b)| b.quality - a.quality)
-        .collect();
-    let point = mean(&gains)?;
-    let both: Vec<&Prediction> = from.iter().chain(to).copied().collect();
-    let interval = error_variance(&both).map(|error| {
-        let between_seeds = spread(&gains, point, error) / gains.len() as f64;
-        // The two wordings' own parts of the shared error, independent of one another.
-        let shared = 2.0 * PROMPT_SHARE * (1.0 - WORDING_SHARE) * error;
-        around(point, between_seeds + shared, None)
-    });
-    Some(Estimate { point, interval })
+
+    /// The gain, `kept` of which is to be expected of other seeds.
+    fn estimate(&self, kept: f64, shares: Shares) -> Estimate {
+        let point = kept * self.gain;
+        let interval = self.error.map(|error| {
+            // The two wordings' own parts of the shared error, independent of one another.
+            let misjudged = 2.0 * shares.prompt * (1.0 - shares.wording) * error;
+            match self.same {
+                true => [0.0, 0.0],
+                false => around(point, kept * self.luck + misjudged, None),
+            }
+        });
+        Estimate { point, interval }
+    }
 }
 
 /// The chance that a random seed does not come out good. `None` where nothing is calibrated.
@@ -122,7 +188,7 @@ mod tests {
     fn the_interval_holds_its_point_and_stays_in_the_metrics_range() {
         for quality in [0.0, 0.03, 0.5, 0.99, 1.0] {
             let one = predicted(quality, 0.3);
-            let estimate = prompt_mean(&[&one, &one], UNIT).unwrap();
+            let estimate = prompt_mean(&[&one, &one], UNIT, Shares::USUAL).unwrap();
             let [low, high] = estimate.interval.unwrap();
             assert!((0.0..=estimate.point).contains(&low), "{estimate:?}");
             assert!((estimate.point..=1.0).contains(&high), "{estimate:?}");
@@ -133,7 +199,10 @@ mod tests {
     fn more_seeds_narrow_the_interval_but_not_to_nothing() {
         let one = predicted(0.5, 0.2);
         let width = |n: usize| {
-            let [low, high] = prompt_mean(&vec![&one; n], UNIT).unwrap().interval.unwrap();
+            let [low, high] = prompt_mean(&vec![&one; n], UNIT, Shares::USUAL)
+                .unwrap()
+                .interval
+                .unwrap();
             high - low
         };
         assert!(width(1) > width(4) && width(4) > width(64));
@@ -143,17 +212,20 @@ mod tests {
     #[test]
     fn one_seed_alone_is_not_taken_for_certainty() {
         let one = predicted(0.5, 0.2);
-        let [low, high] = prompt_mean(&[&one], UNIT).unwrap().interval.unwrap();
+        let [low, high] = prompt_mean(&[&one], UNIT, Shares::USUAL)
+            .unwrap()
+            .interval
+            .unwrap();
         assert!(high - low > 0.4);
     }
 
     #[test]
     fn nothing_calibrated_gives_no_interval_and_no_risk() {
         let (a, b) = (uncalibrated(0.4), uncalibrated(0.6));
-        let estimate = prompt_mean(&[&a, &b], UNIT).unwrap();
+        let estimate = prompt_mean(&[&a, &b], UNIT, Shares::USUAL).unwrap();
         assert_eq!((estimate.point, estimate.interval), (0.5, None));
         assert_eq!(prompt_risk(&[&a, &b]), None);
-        assert_eq!(prompt_mean(&[], UNIT), None);
+        assert_eq!(prompt_mean(&[], UNIT, Shares::USUAL), None);
     }
 
     #[test]
@@ -162,17 +234,91 @@ mod tests {
         assert!((prompt_risk(&[&a, &b]).unwrap() - 0.3).abs() < 1e-12);
     }
 
+    fn gains(qualities: &[[f64; 3]], half: f64) -> Vec<Estimate> {
+        let wordings: Vec<Vec<Prediction>> = qualities
+            .iter()
+            .map(|seeds| seeds.map(|q| predicted(q, half)).into())
+            .collect();
+        let wordings: Vec<Vec<&Prediction>> = wordings.iter().map(|w| w.iter().collect()).collect();
+        let gains = wording_gains(&wordings, Shares::USUAL);
+        gains.into_iter().map(Option::unwrap).collect()
+    }
+
     #[test]
     fn a_gain_is_paired_by_seed() {
-        let from: Vec<Prediction> = [0.2, 0.5, 0.8].map(|q| predicted(q, 0.1)).into();
-        let to: Vec<Prediction> = [0.3, 0.6, 0.9].map(|q| predicted(q, 0.1)).into();
-        let (from, to): (Vec<_>, Vec<_>) = (from.iter().collect(), to.iter().collect());
-        let gain = paired_gain(&from, &to).unwrap();
-        assert!((gain.point - 0.1).abs() < 1e-12);
-        let [low, high] = gain.interval.unwrap();
         // Pairing takes the large spread between seeds away.
-        assert!(high - low < 0.25, "{gain:?}");
-        assert!(low < 0.1 && 0.1 < high);
-        assert_eq!(paired_gain(&from, &to[..2]), None);
+        let gain = gains(&[[0.2, 0.5, 0.8], [0.3, 0.6, 0.9]], 0.05)[1];
+        let [low, high] = gain.interval.unwrap();
+        assert!((0.08..0.1).contains(&gain.point), "{gain:?}");
+        assert!(
+            low < gain.point && gain.point < high && high - low < 0.2,
+            "{gain:?}"
+        );
+        let (one, two) = (predicted(0.5, 0.1), predicted(0.6, 0.1));
+        let odd = wording_gains(&[vec![&one], vec![&one, &two]], Shares::USUAL);
+        assert_eq!(odd[1], None);
+        assert_eq!(wording_gains(&[], Shares::USUAL), []);
+    }
+
+    #[test]
+    fn the_original_gains_nothing_over_itself() {
+        let gain = gains(&[[0.2, 0.5, 0.8], [0.3, 0.6, 0.9]], 0.1)[0];
+        assert_eq!((gain.point, gain.interval), (0.0, Some([0.0, 0.0])));
+    }
+
+    #[test]
+    fn what_may_be_the_seeds_luck_is_promised_in_part() {
+        // The same mean gain, from seeds that agree and from seeds that do not.
+        let agree = gains(&[[0.5, 0.5, 0.5], [0.6, 0.6, 0.6]], 0.02)[1].point;
+        let differ = gains(&[[0.5, 0.5, 0.5], [0.2, 0.9, 0.7]], 0.02)[1].point;
+        assert!(differ < 0.6 * agree && differ > 0.0, "{agree}, {differ}");
+    }
+
+    #[test]
+    fn the_pick_of_many_gains_what_was_promised_and_holds_its_interval() {
+        use crate::probe::random::Random;
+        let mut random = Random::new(11);
+        let mut normal = || {
+            let radius = (-2.0 * (1.0 - random.unit()).ln()).sqrt();
+            radius * (std::f64::consts::TAU * random.unit()).cos()
+        };
+        let (scenes, wordings, seeds) = (3000, 7, 6);
+        let (signal, luck, half) = (USUAL_WORDING_VARIANCE.sqrt(), 0.15, 0.1);
+        let error = (half / Z90).powi(2);
+        let misjudged = (Shares::USUAL.prompt * (1.0 - Shares::USUAL.wording) * error).sqrt();
+        let (mut promised, mut gained, mut naive, mut held) = (0.0, 0.0, 0.0, 0.0);
+        for _ in 0..scenes {
+            // What is expected of each wording, and what the probe cannot know of it.
+            let known: Vec<f64> = (0..wordings).map(|_| 0.5 + signal * normal()).collect();
+            let truth: Vec<f64> = known.iter().map(|q| q + misjudged * normal()).collect();
+            let all: Vec<Vec<Prediction>> = known
+                .iter()
+                .map(|q| {
+                    (0..seeds)
+                        .map(|_| predicted(q + luck * normal(), half))
+                        .collect()
+                })
+                .collect();
+            let all: Vec<Vec<&Prediction>> = all.iter().map(|w| w.iter().collect()).collect();
+            let gains: Vec<Estimate> = wording_gains(&all, Shares::USUAL)
+                .into_iter()
+                .map(Option::unwrap)
+                .collect();
+            let best = (0..wordings).max_by(|&a, &b| gains[a].point.total_cmp(&gains[b].point));
+            let best = best.unwrap();
+            let points = |i: usize| all[i].iter().map(|p| p.quality).sum::<f64>() / seeds as f64;
+            let [low, high] = gains[best].interval.unwrap();
+            let gain = truth[best] - truth[0];
+            promised += gains[best].point / scenes as f64;
+            naive += (points(best) - points(0)) / scenes as f64;
+            gained += gain / scenes as f64;
+            held += f64::from(u8::from((low..=high).contains(&gain))) / scenes as f64;
+        }
+        assert!(
+            (promised - gained).abs() < 0.012,
+            "{promised} promised, {gained} gained"
+        );
+        assert!(naive > 1.5 * gained, "{naive} without shrinking");
+        assert!((0.87..0.96).contains(&held), "held {held}");
     }
 }

@@ -25,6 +25,7 @@ pub mod recalibration;
 pub mod revisit;
 pub(crate) mod run;
 pub mod shard;
+pub mod shares;
 pub mod split;
 pub mod stats;
 #[cfg(test)]

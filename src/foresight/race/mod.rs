@@ -19,6 +19,7 @@ mod odds;
 mod tests;
 
 use crate::probe::Prediction;
+use crate::probe::shares::Shares;
 use odds::{Belief, expected_best};
 
 /// Half the width of a 90 % interval, in standard deviations of a normal error.
@@ -69,6 +70,25 @@ pub struct Stop {
     pub prompt_share: f64,
     /// The usual standard deviation of the whole error there, where it is known.
     pub error: Option<f64>,
+}
+
+/// The stops after `steps` and, where they can be judged and cost less than whole steps, half-way
+/// into each of them.
+pub fn stops(steps: &[usize], glimpses: bool, evaluations_a_step: u64) -> Vec<Stop> {
+    let halves: &[bool] = match glimpses && evaluations_a_step > 1 {
+        true => &[true, false],
+        false => &[false],
+    };
+    let moments = steps
+        .iter()
+        .flat_map(|&step| halves.iter().map(move |&glimpse| Moment { step, glimpse }));
+    moments
+        .map(|moment| Stop {
+            moment,
+            prompt_share: Shares::USUAL.prompt,
+            error: None,
+        })
+        .collect()
 }
 
 /// What a race is run on.
