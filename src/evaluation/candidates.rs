@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::candidate::Seed;
+use crate::foresight::race::Stop;
 use crate::probe::Prediction;
 
 /// The rows of the table, the shipped probe last.
@@ -45,6 +46,8 @@ pub struct Candidates {
     pub foreseen: Said<Prediction>,
     /// What it says halfway into the step; empty where it has no such network.
     pub glimpsed: Said<Prediction>,
+    /// Where `rank_seeds` would judge them.
+    pub stops: Vec<Stop>,
     pub words: JudgedWords,
 }
 

@@ -1,7 +1,7 @@
 //! What `rank_seeds` would have done with recorded candidates: its own race, with the accounting of
 //! the evaluation.
 
-use crate::foresight::race::{Race, Terms, stops};
+use crate::foresight::race::{Race, Terms};
 use crate::probe::Prediction;
 
 use super::candidates::Candidates;
@@ -19,7 +19,7 @@ pub struct Outcome {
 pub fn race(all: &Candidates, prompt: usize, seeds: &[usize]) -> Outcome {
     let per_step = all.evaluations_a_step as u64;
     let terms = Terms {
-        stops: stops(&all.at_steps, !all.glimpsed.is_empty(), per_step),
+        stops: all.stops.clone(),
         keep: 1,
         budget: None,
         evaluations_a_step: per_step,

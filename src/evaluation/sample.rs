@@ -9,6 +9,7 @@ use super::progress::Progress;
 use crate::Result;
 use crate::backbones::{Backbone, TapRequest, Word};
 use crate::candidate::{Seed, Settings};
+use crate::foresight::race;
 use crate::probe::net::Design;
 use crate::probe::prompts::Source;
 use crate::probe::random::Random;
@@ -54,13 +55,20 @@ struct Saying {
 pub fn sample(order: &Order<'_>, progress: &dyn Fn(Progress)) -> Result<Candidates> {
     let card = order.probe.card();
     let steps = card.at_steps.len();
+    let evaluations_a_step = if card.guidance > 1.0 { 2 } else { 1 };
     let mut all = Candidates {
         model: card.model_name.clone(),
         metric: order.scorer.metric().into(),
         good: card.good,
         steps: card.steps,
-        evaluations_a_step: if card.guidance > 1.0 { 2 } else { 1 },
+        evaluations_a_step,
         at_steps: card.at_steps.clone(),
+        stops: race::stops(
+            &card.at_steps,
+            order.probe.judges_glimpses(),
+            evaluations_a_step as u64,
+            |step, glimpse| order.probe.trust(step, glimpse),
+        ),
         foreseen: vec![Vec::new(); steps],
         words: JudgedWords {
             wrong: Vec::new(),

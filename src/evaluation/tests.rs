@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::candidate::Seed;
+use crate::foresight::race;
 use crate::probe::Prediction;
 use crate::probe::random::Random;
+use crate::probe::shares::Trust;
 
 const SEEDS: usize = 8;
 
@@ -21,6 +23,7 @@ fn candidates(prompts: usize) -> Candidates {
         steps: 25,
         evaluations_a_step: 2,
         at_steps: steps.map(|(step, _)| step).into(),
+        stops: race::stops(&[5, 10], false, 2, |_, _| Trust::USUAL),
         foreseen: vec![Vec::new(); 2],
         words: JudgedWords {
             wrong: Vec::new(),

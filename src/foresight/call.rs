@@ -48,6 +48,9 @@ impl Opened {
     }
 }
 
+/// The words of each prompt.
+type WordsOf = HashMap<String, Arc<Vec<Word>>>;
+
 /// A finished picture, and the step from which it was resumed.
 pub(super) struct Finished {
     pub picture: Arc<RgbImage>,
@@ -190,11 +193,7 @@ impl<'a> Call<'a> {
         &mut self,
         (opened, predictor): (&Opened, &Predictor),
         named: &[(Handle, Candidate)],
-        (words, moment, batch): (
-            &HashMap<String, Arc<Vec<Word>>>,
-            Moment,
-            Vec<(Moment, Arc<Observation>)>,
-        ),
+        (words, moment, batch): (&WordsOf, Moment, Vec<(usize, Arc<Observation>)>),
         predictions: &mut [Option<Prediction>],
     ) -> Result<()> {
         if let Some(x0) = &mut self.x0 {
@@ -452,10 +451,7 @@ pub(super) async fn blocking<T: Send + 'static>(
         .map_err(|e| Error::Internal(format!("a worker ended early: {e}")))?
 }
 
-fn words_of_each_prompt(
-    opened: &Opened,
-    candidates: &[Candidate],
-) -> Result<HashMap<String, Arc<Vec<Word>>>> {
+fn words_of_each_prompt(opened: &Opened, candidates: &[Candidate]) -> Result<WordsOf> {
     let mut words = HashMap::new();
     for candidate in candidates {
         if !words.contains_key(&candidate.prompt) {

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::backbones::{Backbone, Facts, TapRequest, Word};
 use crate::candidate::Settings;
 use crate::probe::recalibration::{Correction, Prior};
-use crate::probe::shares::Shares;
+use crate::probe::shares::{Shares, Trust};
 use crate::probe::{Look, Misfit, Prediction, Probe, attention_only, preview};
 use crate::sampling::Observation;
 use crate::scorers;
@@ -193,7 +193,8 @@ impl Predictor {
 
     /// How the error of its predictions is shared among the seeds of a prompt.
     pub fn shares(&self) -> Shares {
-        Shares::USUAL
+        let probe = self.probe.as_ref();
+        probe.map_or(Shares::USUAL, |p| p.trust(self.at_step, false).shares)
     }
 
     /// What the metric can take, where it is bounded.
@@ -220,12 +221,11 @@ impl Predictor {
         let steps: Vec<usize> = steps
             .filter(|s| last.is_none_or(|last| *s <= last))
             .collect();
-        race::stops(&steps, self.judges_glimpses(), evaluations_a_step)
-    }
-
-    /// Whether it says anything of a candidate half-way through a step.
-    fn judges_glimpses(&self) -> bool {
-        false
+        let glimpses = self.probe.as_ref().is_some_and(|p| p.judges_glimpses());
+        race::stops(&steps, glimpses, evaluations_a_step, |step, glimpse| {
+            let probe = self.probe.as_ref();
+            probe.map_or(Trust::USUAL, |p| p.trust(step, glimpse))
+        })
     }
 
     /// What must be read in the denoiser.

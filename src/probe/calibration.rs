@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::shares::Shares;
 use super::stats::quantile;
 
 /// The share that an interval holds.
@@ -135,6 +136,12 @@ pub struct StepCalibration {
     pub good: Platt,
     /// `None`: the network says nothing of words.
     pub words: Option<Platt>,
+    /// How the error is shared among a prompt's seeds; `None` in files from before it was measured.
+    #[serde(default)]
+    pub shares: Option<Shares>,
+    /// The standard deviation of the error.
+    #[serde(default)]
+    pub error: Option<f64>,
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ pub use misfit::Misfit;
 use net::layers::Weights;
 use net::{Design, Inputs, Net};
 use preview::Preview;
+use shares::{Shares, Trust};
 pub use unlearned::attention_only;
 
 /// What a probe says of one candidate at one step.
@@ -227,6 +228,24 @@ impl Probe {
         self.header.layout.early > 0 && self.nets.contains_key(&Design::Glimpse)
     }
 
+    /// How far its predictions at this step can be trusted, or those half-way into it.
+    pub fn trust(&self, step: usize, glimpse: bool) -> Trust {
+        let design = match glimpse {
+            true => Design::Glimpse,
+            false => Design::Probe,
+        };
+        let calibration = self.calibration(design, step);
+        Trust {
+            shares: calibration.and_then(|c| c.shares).unwrap_or(Shares::USUAL),
+            error: calibration.and_then(|c| c.error),
+        }
+    }
+
+    fn calibration(&self, design: Design, step: usize) -> Option<&StepCalibration> {
+        let member = self.header.members.iter().find(|m| m.design == design)?;
+        member.calibration.iter().find(|c| c.step == step)
+    }
+
     /// What the networks read of a look.
     pub fn features(&self, look: &Look<'_>) -> Result<Features> {
         let observation = look.observation;
@@ -289,12 +308,7 @@ impl Probe {
         let raw = self.raw(design, None, features)?;
         // A glimpse is calibrated by the step that it looks into.
         let step = features.seen.at_step();
-        let calibration = self
-            .header
-            .members
-            .iter()
-            .find(|m| m.design == design)
-            .and_then(|m| m.calibration.iter().find(|c| c.step == step));
+        let calibration = self.calibration(design, step);
         Ok(self.calibrated(raw, calibration, features.text.words.as_slice()))
     }
 

@@ -13,6 +13,22 @@ pub struct Shares {
     pub wording: f64,
 }
 
+/// How far a probe's predictions can be trusted at one step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trust {
+    pub shares: Shares,
+    /// The usual standard deviation of the error, where it was measured.
+    pub error: Option<f64>,
+}
+
+impl Trust {
+    /// Where nothing was measured.
+    pub const USUAL: Self = Self {
+        shares: Shares::USUAL,
+        error: None,
+    };
+}
+
 impl Shares {
     /// Where nothing was measured.
     pub const USUAL: Self = Self {

@@ -1,6 +1,7 @@
 //! From what was collected to a probe file: every design from several seeds, then calibration on
 //! scenes that none of them was trained or chosen on.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +14,7 @@ use super::file::{self, Header, Member};
 use super::fit::{FitOptions, FitProgress, Fitted, Task};
 use super::net::Design;
 use super::shard::{Collected, Group};
+use super::shares::Shares;
 use super::split::{Side, side_of};
 use super::{Probe, ProbeCard, stats};
 use crate::pictures::write_whole;
@@ -208,8 +210,25 @@ fn calibrate(
             }
         }
     }
+    let mut residuals: BTreeMap<&str, Vec<Vec<f64>>> = BTreeMap::new();
+    let errors: Vec<f64> = measured
+        .iter()
+        .zip(&predicted)
+        .map(|(m, p)| m - p)
+        .collect();
+    let mut left = errors.as_slice();
+    for group in groups {
+        let (own, others) = left.split_at(group.scores.len().min(left.len()));
+        let scene = residuals.entry(group.scene.as_str()).or_default();
+        scene.push(own.to_vec());
+        left = others;
+    }
+    let residuals: Vec<Vec<Vec<f64>>> = residuals.into_values().collect();
+    let square = errors.iter().map(|e| e * e).sum::<f64>() / errors.len().max(1) as f64;
     Ok(StepCalibration {
         step,
+        shares: Shares::fit(&residuals),
+        error: Some(square.sqrt()),
         interval: Conformal::fit(&predicted, &measured),
         good: Platt::fit(&odds, &good),
         words: (!risks.is_empty()).then(|| Platt::fit(&risks, &wrong)),

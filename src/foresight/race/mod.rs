@@ -19,7 +19,7 @@ mod odds;
 mod tests;
 
 use crate::probe::Prediction;
-use crate::probe::shares::Shares;
+use crate::probe::shares::Trust;
 use odds::{Belief, expected_best};
 
 /// Half the width of a 90 % interval, in standard deviations of a normal error.
@@ -73,8 +73,13 @@ pub struct Stop {
 }
 
 /// The stops after `steps` and, where they can be judged and cost less than whole steps, half-way
-/// into each of them.
-pub fn stops(steps: &[usize], glimpses: bool, evaluations_a_step: u64) -> Vec<Stop> {
+/// into each of them. `trust` says how far a prediction goes after a step or half-way into it.
+pub fn stops(
+    steps: &[usize],
+    glimpses: bool,
+    evaluations_a_step: u64,
+    trust: impl Fn(usize, bool) -> Trust,
+) -> Vec<Stop> {
     let halves: &[bool] = match glimpses && evaluations_a_step > 1 {
         true => &[true, false],
         false => &[false],
@@ -83,10 +88,13 @@ pub fn stops(steps: &[usize], glimpses: bool, evaluations_a_step: u64) -> Vec<St
         .iter()
         .flat_map(|&step| halves.iter().map(move |&glimpse| Moment { step, glimpse }));
     moments
-        .map(|moment| Stop {
-            moment,
-            prompt_share: Shares::USUAL.prompt,
-            error: None,
+        .map(|moment| {
+            let Trust { shares, error } = trust(moment.step, moment.glimpse);
+            Stop {
+                moment,
+                prompt_share: shares.prompt,
+                error,
+            }
         })
         .collect()
 }
