@@ -238,7 +238,9 @@ impl<'a> Demonstration<'a> {
                 to_step: self.card.steps,
                 observe_at: Vec::new(),
                 tap: Default::default(),
+                glimpse: false,
                 picture: true,
+                purse: None,
             };
             let mut running = self.foresight.engine.submit(work)?;
             while let Some(event) = running.events.recv().await {

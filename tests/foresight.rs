@@ -220,10 +220,10 @@ async fn a_race_keeps_to_its_budget_and_ranks_every_seed_once() {
         assert_eq!(ranks, (1..=8).collect::<Vec<_>>());
     }
     let (it, _folder) = fresh();
-    let too_little = it.rank(rank(8, Some(15)), &caller()).await.unwrap_err();
+    let too_little = it.rank(rank(8, Some(7)), &caller()).await.unwrap_err();
     let text = too_little.to_string();
     assert!(
-        text.starts_with("budget: 15") && text.contains("at least"),
+        text.starts_with("budget: 7") && text.contains("at least"),
         "{text}"
     );
 }

@@ -78,6 +78,8 @@ struct Paired {
     luck: f64,
     /// The mean variance of a prediction's error; `None` where nothing is calibrated.
     error: Option<f64>,
+    /// By how much the luck may be larger than so few seeds show.
+    doubt: f64,
     /// Whether it is the first itself.
     same: bool,
 }
@@ -104,6 +106,7 @@ impl Paired {
                 false => spread(&gains, gain, error.unwrap_or(0.0)) / gains.len() as f64,
             },
             error,
+            doubt: (gains.len() as f64 + 1.0) / (gains.len() as f64 - 1.0).max(1.0),
             same,
         })
     }
@@ -116,7 +119,7 @@ impl Paired {
             let misjudged = 2.0 * shares.prompt * (1.0 - shares.wording) * error;
             match self.same {
                 true => [0.0, 0.0],
-                false => around(point, kept * self.luck + misjudged, None),
+                false => around(point, kept * self.luck * self.doubt + misjudged, None),
             }
         });
         Estimate { point, interval }

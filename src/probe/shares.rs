@@ -43,7 +43,7 @@ impl Shares {
         let wordings: Vec<&[f64]> = residuals.iter().flatten().map(Vec::as_slice).collect();
         let (between, within) = components(&wordings)?;
         let all = between + within;
-        if all <= 0.0 {
+        if all <= f64::EPSILON {
             return None;
         }
         let wording = match of_wording(residuals, within) {
