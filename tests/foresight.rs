@@ -320,7 +320,8 @@ async fn the_original_wording_always_competes_on_the_same_seeds() {
     let gain = reply.tried[1].expected_quality - reply.tried[0].expected_quality;
     let best = if gain > 0.0 { 1 } else { 0 };
     assert_eq!(reply.best.prompt, reply.tried[best].prompt);
-    assert!((reply.best.gain - gain.max(0.0)).abs() < 1e-12);
+    // What may be the seeds' luck is not promised.
+    assert!((0.0..=gain.max(0.0)).contains(&reply.best.gain));
 
     request.variants = None;
     let own = it.refine(request.clone(), &caller()).await.unwrap();

@@ -64,7 +64,7 @@ fn a_cancelled_call_is_not_answered_and_makes_way_for_the_next() {
     client.done("predict_quality", json!({"prompt": PROMPT, "seeds": [1]}));
     let id = client.ask(
         "tools/call",
-        json!({"name": "rank_seeds", "arguments": {"prompt": PROMPT, "count": 100, "keep": 100},
+        json!({"name": "predict_quality", "arguments": {"prompt": PROMPT, "count": 100},
                "_meta": {"progressToken": "long"}}),
     );
     // It is under way once it has told of a step.
