@@ -23,6 +23,7 @@ use serde_json::json;
 mod agent;
 #[path = "../common/client.rs"]
 mod client;
+mod measures;
 mod scenes;
 mod tasks;
 mod truth;

@@ -6,11 +6,10 @@ use foreseed::world::random::Random;
 use foreseed::world::{Scene, parse};
 
 use crate::agent::{Answer, Question};
+use crate::measures::{FRESH, Means, drawn, fresh, is_good, max, mean, min, some_of};
 use crate::scenes::{held_out, is_hard, is_plain, wording, wordings};
 use crate::truth::Truth;
 
-/// Seeds that no agent looks at: what a prompt comes to is measured on them.
-const FRESH: std::ops::Range<u32> = 1000..1012;
 /// A mean over fresh seeds that lies less than this below the best is as good.
 const AS_GOOD: f64 = 0.05;
 /// A better wording is better by at least this.
@@ -404,87 +403,6 @@ fn order(truth: &Truth, random: &mut Random) -> Result<Instance> {
     })
 }
 
-/// What several prompts come to on fresh seeds.
-#[derive(Clone)]
-struct Means {
-    scores: Vec<Vec<f64>>,
-    means: Vec<f64>,
-}
-
-impl Means {
-    fn of(truth: &Truth, prompts: &[String]) -> Result<Self> {
-        let scores = prompts
-            .iter()
-            .map(|prompt| truth.scores(prompt, &fresh()))
-            .collect::<Result<Vec<_>>>()?;
-        let means = scores.iter().map(|s| mean(s)).collect();
-        Ok(Self { scores, means })
-    }
-
-    /// Right where nothing is better by more than `tolerance`.
-    fn chosen(&self, choice: usize, tolerance: f64) -> Outcome {
-        let quality = self.means[choice];
-        Outcome {
-            right: quality >= max(&self.means) - tolerance,
-            quality,
-        }
-    }
-
-    fn blind(&self, pictures: usize, tolerance: f64, random: &mut Random) -> Outcome {
-        let choice = match pictures {
-            0 => random.below(self.means.len()),
-            n => self.looked_best(n, random),
-        };
-        self.chosen(choice, tolerance)
-    }
-
-    /// The prompt whose share of so many pictures came out best; a tie is broken by chance.
-    fn looked_best(&self, pictures: usize, random: &mut Random) -> usize {
-        let each = (pictures / self.scores.len()).max(1);
-        let mut best = (0, f64::NEG_INFINITY);
-        for (place, scores) in self.scores.iter().enumerate() {
-            let seen = mean(&drawn(scores, each, random)) + 1e-9 * random.unit();
-            if seen > best.1 {
-                best = (place, seen);
-            }
-        }
-        best.0
-    }
-}
-
-fn fresh() -> Vec<u32> {
-    FRESH.collect()
-}
-
 fn asks_for(text: &str, scene: &Scene) -> bool {
     parse(text).is_ok_and(|reading| reading.scene.asks_the_same_as(scene))
-}
-
-fn is_good(score: &f64) -> f64 {
-    f64::from(u8::from(*score >= GOOD))
-}
-
-/// So many of the values, with repetition.
-fn drawn(values: &[f64], n: usize, random: &mut Random) -> Vec<f64> {
-    (0..n).map(|_| values[random.below(values.len())]).collect()
-}
-
-/// So many of the values, each once at most.
-fn some_of(values: &[f64], n: usize, random: &mut Random) -> Vec<f64> {
-    let mut values = values.to_vec();
-    random.shuffle(&mut values);
-    values.truncate(n);
-    values
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-fn max(values: &[f64]) -> f64 {
-    values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
-}
-
-fn min(values: &[f64]) -> f64 {
-    values.iter().copied().fold(f64::INFINITY, f64::min)
 }

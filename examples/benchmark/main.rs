@@ -6,7 +6,8 @@
 //! ```
 //!
 //! It prints the ratio of the times (ours over theirs, turn by turn) with its spread, the peak
-//! memory of each process, and what the tap adds to a step. Without `--python` only our side runs.
+//! memory of each process, what the tap adds to a step, and what a prediction costs of the steps
+//! that it saves. Without `--python` only our side runs.
 
 use std::process::ExitCode;
 
@@ -120,7 +121,7 @@ fn drive() -> Result<()> {
         }
     }
 
-    let mut shares = vec![];
+    let (mut shares, mut judging) = (vec![], vec![]);
     for turn in 0..=options.turns as u32 {
         let seed = Work::Plain.first_seed() + 1000 * turn;
         let (plain, tapped) = if turn % 2 == 0 {
@@ -131,9 +132,16 @@ fn drive() -> Result<()> {
             (ours.time(Work::Plain, seed)?, tapped)
         };
         shares.push(100.0 * (tapped - plain) / plain);
+        let saved = plain / TO_STEP as f64 * (STEPS - TO_STEP) as f64;
+        judging.push(100.0 * ours.time(Work::Judged, seed + 750)? / saved);
     }
     println!("\nwhat the tap adds to a step that is tapped");
     println!("  share      {}", spread(&shares[1..], "%"));
+
+    println!(
+        "\nwhat a prediction at step {TO_STEP} costs (preview, scorer, probe) of the steps that it saves"
+    );
+    println!("  share      {}", spread(&judging[1..], "%"));
 
     println!("\npeak memory of the process");
     println!("  foreseed   {:.0} MB", ours.peak_bytes as f64 / 1e6);

@@ -4,10 +4,14 @@ use std::io::BufRead;
 use std::sync::Arc;
 use std::time::Instant;
 
-use foreseed::backbones::{Facts, TapRequest};
+use foreseed::backbones::{Backbone, Facts, TapRequest};
 use foreseed::candidate::{Candidate, Seed, Settings};
 use foreseed::engine::{Engine, Event, Limits, Work};
 use foreseed::models::{ModelOptions, Models};
+use foreseed::probe::{Look, Probe, preview};
+use foreseed::sampling::Observation;
+use foreseed::scorers;
+use rayon::prelude::*;
 
 use crate::{CANDIDATES, GUIDANCE, PROMPT, Result, STEPS, TO_STEP};
 
@@ -23,7 +27,7 @@ pub fn serve() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let engine = Engine::start(models, Limits::default())?;
+    let engine = Engine::start(models.clone(), Limits::default())?;
     let facts = runtime.block_on(engine.open(&name))?.facts().clone();
     for line in std::io::stdin().lock().lines() {
         let line = line?;
@@ -34,8 +38,16 @@ pub fn serve() -> Result<()> {
         }
         let work = work(job, &name, seed.parse()?, &facts)?;
         let began = Instant::now();
-        runtime.block_on(finish(&engine, work))?;
-        let seconds = began.elapsed().as_secs_f64();
+        let seen = runtime.block_on(finish(&engine, work))?;
+        let mut seconds = began.elapsed().as_secs_f64();
+        if job == "judged" {
+            let backbone = models.load(&name)?;
+            let probe = models.probes_of(&name)?.into_iter().next();
+            let probe = probe.ok_or("no probe was trained for this model")?;
+            let began = Instant::now();
+            judge(backbone.as_ref(), &probe, &seen)?;
+            seconds = began.elapsed().as_secs_f64();
+        }
         println!(
             "{}",
             serde_json::json!({"seconds": seconds, "peak_bytes": peak_bytes()?})
@@ -76,7 +88,7 @@ fn work(job: &str, model: &str, seed: u32, facts: &Facts) -> Result<Work> {
         purse: None,
     };
     Ok(match job {
-        "candidates" => many(vec![TO_STEP], tap),
+        "candidates" | "judged" => many(vec![TO_STEP], tap),
         "plain" => many(vec![], TapRequest::default()),
         "tapped" => many((1..=TO_STEP).collect(), tap),
         "render" => Work {
@@ -92,21 +104,46 @@ fn work(job: &str, model: &str, seed: u32, facts: &Facts) -> Result<Work> {
     })
 }
 
-async fn finish(engine: &Engine, work: Work) -> Result<()> {
+/// Does it all; what was observed on the way.
+async fn finish(engine: &Engine, work: Work) -> Result<Vec<Arc<Observation>>> {
     let wanted = work.candidates.len() * work.to_step;
     let mut running = engine.submit(work)?;
-    let mut steps = 0;
+    let (mut steps, mut seen) = (0, Vec::new());
     while let Some(event) = running.events.recv().await {
-        if let Event::Stepped { evaluations, .. } = event? {
-            steps += 1;
-            if evaluations == 0 {
+        match event? {
+            Event::Stepped { evaluations: 0, .. } => {
                 return Err("a step came out of the cache: the time would mean nothing".into());
             }
+            Event::Stepped { .. } => steps += 1,
+            Event::Observed { observation, .. } => seen.push(observation),
+            _ => {}
         }
     }
     if steps != wanted {
         return Err(format!("{steps} steps were made instead of {wanted}").into());
     }
+    Ok(seen)
+}
+
+/// What a prediction does with each observation: the preview decoded and scored, the probe asked.
+fn judge(backbone: &dyn Backbone, probe: &Probe, seen: &[Arc<Observation>]) -> Result<()> {
+    let words = backbone.words(PROMPT)?;
+    let metric = probe
+        .card()
+        .preview
+        .clone()
+        .ok_or("a probe without previews")?;
+    let scorer = scorers::named(&metric)?;
+    seen.par_iter()
+        .map(|observation| {
+            let scored = preview::score(backbone, scorer.as_ref(), PROMPT, &observation.x0)?;
+            probe.predict(&[Look {
+                observation,
+                words: &words,
+                preview: Some(&scored),
+            }])
+        })
+        .collect::<foreseed::Result<Vec<_>>>()?;
     Ok(())
 }
 

@@ -17,6 +17,8 @@ pub enum Work {
     Plain,
     /// The same, tapped at every step.
     Tapped,
+    /// What a prediction takes beyond the steps.
+    Judged,
 }
 
 impl Work {
@@ -26,6 +28,7 @@ impl Work {
             Work::Render => "render",
             Work::Plain => "plain",
             Work::Tapped => "tapped",
+            Work::Judged => "judged",
         }
     }
 
@@ -34,7 +37,7 @@ impl Work {
         match self {
             Work::Candidates => 0,
             Work::Render => 1_000_000,
-            Work::Plain | Work::Tapped => 2_000_000,
+            Work::Plain | Work::Tapped | Work::Judged => 2_000_000,
         }
     }
 

@@ -1,9 +1,11 @@
 """Distils pocket's VAE into a decoder that costs a fraction of it, for previews (TAESD's architecture):
-python preview.py --data DIR --latents DIR --out DIR [--minutes M]; run again, it goes on from what it wrote.
+python preview.py --data DIR --latents DIR --out DIR [--collected DIR] [--minutes M]; run again, it goes on
+from what it wrote.
 
-Half of what the student sees are pictures' latents, with the pictures; half are what early previews look
-like, blends of two pictures' latents as blurred as a prediction that has not yet decided between them,
-with what the VAE makes of those.
+A quarter of what the student sees are pictures' latents, with the pictures. The rest is what it will be
+shown: the predicted x0 of a collection's unfinished images (--collected, from `foreseed probe collect` on
+the training split), with what the VAE makes of them. Without a collection they are blends of two pictures'
+latents, as blurred as a prediction that has not yet decided between them.
 """
 
 import argparse
@@ -21,7 +23,7 @@ import unet as latents_of
 import vae as recipe
 
 CHANNELS, BLOCKS = 32, (2, 1, 0)
-BLENDS = 8000
+EARLY = 16000
 
 
 def student():
@@ -35,18 +37,34 @@ def student():
     )
 
 
+def blends(data, random):
+    """Means of two pictures' latents, weighted at random."""
+    one, other = (torch.from_numpy(data[random.integers(0, len(data), EARLY)]).float() for _ in range(2))
+    return torch.lerp(one, other, 0.5 * torch.from_numpy(random.random((EARLY, 1, 1, 1), dtype=np.float32)))
+
+
+def predictions(folder, factor, random):
+    """The x0 that were predicted at every recorded step, of shards drawn at random, as the VAE takes them."""
+    shards = sorted(Path(folder).glob("*.safetensors"))
+    found = []
+    for index in random.permutation(len(shards)):
+        # A shard has the latents as 8 x 8 cells of 4 channels x 2 x 2.
+        cells = load_file(shards[index])["x0"].float().reshape(-1, 8, 8, 4, 2, 2)
+        found.append(cells.permute(0, 3, 1, 4, 2, 5).reshape(-1, 4, 16, 16) / factor)
+        if sum(map(len, found)) >= EARLY:
+            break
+    return torch.cat(found)
+
+
 @torch.no_grad()
-def blended(teacher, data, random):
-    """Means of two pictures' latents, weighted at random, and what the VAE makes of them, as u8."""
-    latents, shown = [], []
-    for _ in range(BLENDS // 100):
-        one, other = (torch.from_numpy(data[random.integers(0, len(data), 100)]).float() for _ in range(2))
-        mixed = torch.lerp(one, other, 0.5 * torch.from_numpy(random.random((100, 1, 1, 1), dtype=np.float32)))
+def shown(teacher, latents):
+    """What the VAE makes of latents, as u8."""
+    made = []
+    for part in latents.split(100):
         with torch.autocast("cpu", torch.bfloat16):
-            made = teacher.decoder(teacher.post_quant_conv(mixed)).float()
-        latents.append(mixed.half())
-        shown.append(((made.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
-    return torch.cat(latents), torch.cat(shown)
+            image = teacher.decoder(teacher.post_quant_conv(part)).float()
+        made.append(((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
+    return torch.cat(made)
 
 
 def main():
@@ -54,6 +72,7 @@ def main():
     parser.add_argument("--data", required=True)
     parser.add_argument("--latents", required=True)
     parser.add_argument("--out", required=True)
+    parser.add_argument("--collected")
     parser.add_argument("--minutes", type=float, default=8)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=3e-3)
@@ -76,18 +95,20 @@ def main():
     data = latents_of.latents(arguments.latents)
     pixels = common.images(arguments.data, len(data))
     random = np.random.default_rng(0)
-    blends, shown = blended(teacher, data, random)
-    count = arguments.batch // 2
+    early = predictions(arguments.collected, factor, random) if arguments.collected else blends(data, random)
+    targets = shown(teacher, early)
+    count = arguments.batch // 4
     started, step, total = time.time(), 0, 0.0
     while (share := (time.time() - started) / (60 * arguments.minutes)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = arguments.rate * (1 - share) * min(1, (step + 1) / 100)
-        chosen, mixed = random.integers(0, len(data), count), random.integers(0, len(blends), count)
-        clean = torch.cat([torch.from_numpy(data[chosen]).float(), blends[mixed].float()])
-        target = torch.cat([common.to_tensor(pixels[chosen]), shown[mixed].float() / 127.5 - 1])
+        chosen = random.integers(0, len(data), count)
+        unfinished = random.integers(0, len(early), arguments.batch - count)
+        latents = torch.cat([torch.from_numpy(data[chosen]).float(), early[unfinished]])
+        target = torch.cat([common.to_tensor(pixels[chosen]), targets[unfinished].float() / 127.5 - 1])
         with torch.autocast("cpu", torch.bfloat16):
             # What the denoiser speaks of is scaled; the VAE's own latents are not.
-            made = learn(clean * factor).float()
+            made = learn(latents * factor).float()
         loss = (made - target).abs().mean() + (made - target).pow(2).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::anchor::Anchor;
 use super::shares::Shares;
 use super::stats::quantile;
 
@@ -132,6 +133,9 @@ impl Conformal {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepCalibration {
     pub step: usize,
+    /// `None` in files from before it was fitted.
+    #[serde(default)]
+    pub anchor: Option<Anchor>,
     pub interval: Conformal,
     pub good: Platt,
     /// `None`: the network says nothing of words.

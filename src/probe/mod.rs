@@ -8,6 +8,7 @@
 //!
 //! What a probe is worth is measured in [`crate::evaluation`].
 
+pub mod anchor;
 pub mod calibration;
 pub mod collect;
 pub mod features;
@@ -45,6 +46,7 @@ use crate::candidate::Settings;
 use crate::sampling::Observation;
 use crate::scorers::Score;
 use crate::{Error, Result};
+use anchor::Anchor;
 use calibration::{StepCalibration, sigmoid};
 use features::{Features, Seen, Text};
 pub use misfit::Misfit;
@@ -130,6 +132,8 @@ pub(crate) struct Raw {
     quality: f64,
     good: Option<f64>,
     words: Option<Vec<f64>>,
+    /// What the preview scores by the very metric, where the design reads it.
+    preview: Option<f64>,
 }
 
 impl Probe {
@@ -314,7 +318,9 @@ impl Probe {
 
     /// The expected quality by a single network, to tell how much a training seed matters.
     pub fn quality_by(&self, design: Design, network: usize, features: &Features) -> Result<f64> {
-        Ok(self.bounded(self.raw(design, Some(network), features)?.quality))
+        let raw = self.raw(design, Some(network), features)?;
+        let calibration = self.calibration(design, features.seen.at_step());
+        Ok(self.quality(&raw, calibration.and_then(|c| c.anchor)))
     }
 
     pub(crate) fn raw(
@@ -338,12 +344,18 @@ impl Probe {
         let share = 1.0 / nets.len() as f64;
         let layout = &self.header.layout;
         let row = design.reads(features.clone(), layout)?;
+        let card = &self.header.card;
+        let preview = row.seen.preview.as_ref().filter(|_| {
+            design.learns_all() && card.preview.as_deref() == Some(card.metric.as_str())
+        });
+        let preview = preview.map(|preview| f64::from(preview.value()));
         let row = std::slice::from_ref(&row);
         let inputs = Inputs::stack(row, &design.layout(layout), self.header.card.steps)?;
         let mut all = Raw {
             quality: 0.0,
             good: None,
             words: None,
+            preview,
         };
         for net in nets {
             let outputs = net.forward(&inputs)?;
@@ -364,6 +376,15 @@ impl Probe {
         }
         all.quality = mean + deviation * all.quality;
         Ok(all)
+    }
+
+    /// The networks' answer, held against the preview.
+    pub(crate) fn quality(&self, raw: &Raw, anchor: Option<Anchor>) -> f64 {
+        let said = self.bounded(raw.quality);
+        match (anchor, raw.preview) {
+            (Some(anchor), Some(preview)) => self.bounded(anchor.apply(preview, said)),
+            _ => said,
+        }
     }
 
     fn bounded(&self, quality: f64) -> f64 {
@@ -393,7 +414,7 @@ impl Probe {
                 _ => self.header.word_base_rate,
             })
             .collect();
-        let quality = self.bounded(raw.quality);
+        let quality = self.quality(&raw, calibration.and_then(|c| c.anchor));
         // The paper's design says nothing of good: its quality stands in.
         let good = raw.good.unwrap_or(raw.quality);
         Prediction {

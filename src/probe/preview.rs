@@ -35,6 +35,11 @@ impl Preview {
         }
     }
 
+    /// What the preview scores.
+    pub fn value(&self) -> f32 {
+        self.whole.first().copied().unwrap_or(0.0)
+    }
+
     pub fn read(score: &Score, words: &[Word]) -> Self {
         let verdicts = &score.verdicts;
         let count = verdicts.len().max(1) as f64;

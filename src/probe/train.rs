@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::anchor::{Anchor, Anchored};
 use super::calibration::{Conformal, Platt, StepCalibration};
 use super::file::{self, Header, Member};
 use super::fit::{FitOptions, FitProgress, Fitted, Task};
@@ -16,7 +17,7 @@ use super::net::Design;
 use super::shard::{Collected, Group};
 use super::shares::Shares;
 use super::split::{Side, side_of};
-use super::{Probe, ProbeCard, stats};
+use super::{Probe, ProbeCard, Raw, stats};
 use crate::pictures::write_whole;
 use crate::{Error, Result};
 
@@ -169,7 +170,7 @@ pub fn train(
             member.calibration.push(calibrate(
                 &uncalibrated,
                 member.design,
-                &calibration,
+                (&validation, &calibration),
                 (index, step),
             )?);
         }
@@ -180,26 +181,71 @@ pub fn train(
     Ok(probe)
 }
 
-fn calibrate(
+/// All candidates of some prompts, and what a design's networks say of them.
+fn raw_of<'a>(
     probe: &Probe,
     design: Design,
-    groups: &[&Group],
-    (index, step): (usize, usize),
-) -> Result<StepCalibration> {
+    groups: &[&'a Group],
+    index: usize,
+) -> Result<Vec<(&'a Group, usize, Raw)>> {
     let rows: Vec<(&Group, usize)> = groups
         .iter()
         .flat_map(|group| (0..group.scores.len()).map(move |seed| (*group, seed)))
         .collect();
-    let raw = rows
-        .par_iter()
-        .map(|(group, seed)| probe.raw(design, None, &group.features(*seed, index)?))
-        .collect::<Result<Vec<_>>>()?;
-    let measured: Vec<f64> = rows.iter().map(|(g, seed)| g.scores[*seed]).collect();
-    let predicted: Vec<f64> = raw.iter().map(|r| probe.bounded(r.quality)).collect();
-    let odds: Vec<f64> = raw.iter().map(|r| r.good.unwrap_or(r.quality)).collect();
+    rows.par_iter()
+        .map(|&(group, seed)| {
+            let raw = probe.raw(design, None, &group.features(seed, index)?)?;
+            Ok((group, seed, raw))
+        })
+        .collect()
+}
+
+/// How far the preview stands: chosen, as the epoch was, on the validating scenes.
+fn anchor(
+    probe: &Probe,
+    design: Design,
+    validation: &[&Group],
+    index: usize,
+) -> Result<Option<Anchor>> {
+    let rows = raw_of(probe, design, validation, index)?;
+    let said: Option<Vec<(f64, f64)>> = rows
+        .iter()
+        .map(|(_, _, raw)| Some((raw.preview?, probe.quality(raw, None))))
+        .collect();
+    let Some(mut said) = said.filter(|said| !said.is_empty()) else {
+        return Ok(None);
+    };
+    let groups: Vec<Anchored> = validation
+        .iter()
+        .map(|group| {
+            let rest = said.split_off(group.scores.len());
+            let (previews, qualities) = std::mem::replace(&mut said, rest).into_iter().unzip();
+            (previews, qualities, group.scores.clone())
+        })
+        .collect();
+    Ok(Some(Anchor::fit(&groups)))
+}
+
+fn calibrate(
+    probe: &Probe,
+    design: Design,
+    (validation, groups): (&[&Group], &[&Group]),
+    (index, step): (usize, usize),
+) -> Result<StepCalibration> {
+    let anchor = anchor(probe, design, validation, index)?;
+    let rows = raw_of(probe, design, groups, index)?;
+    let measured: Vec<f64> = rows.iter().map(|(g, seed, _)| g.scores[*seed]).collect();
+    let predicted: Vec<f64> = rows
+        .iter()
+        .map(|(_, _, raw)| probe.quality(raw, anchor))
+        .collect();
+    let odds: Vec<f64> = rows
+        .iter()
+        .map(|(_, _, raw)| raw.good.unwrap_or(raw.quality))
+        .collect();
     let good: Vec<bool> = measured.iter().map(|m| *m >= probe.card().good).collect();
     let (mut risks, mut wrong) = (Vec::new(), Vec::new());
-    for ((group, seed), raw) in rows.iter().zip(&raw) {
+    for (group, seed, raw) in &rows {
         let verdicts = group.words_wrong[*seed].iter().zip(&group.text.words);
         for (word, (verdict, tokens)) in verdicts.enumerate() {
             if let (Some(logits), Some(verdict)) = (&raw.words, verdict)
@@ -227,6 +273,7 @@ fn calibrate(
     let square = errors.iter().map(|e| e * e).sum::<f64>() / errors.len().max(1) as f64;
     Ok(StepCalibration {
         step,
+        anchor,
         shares: Shares::fit(&residuals),
         error: Some(square.sqrt()),
         interval: Conformal::fit(&predicted, &measured),

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use super::super::{Globals, output};
 use super::{bar, history};
 use crate::probe::fit::FitOptions;
+use crate::probe::net::Design;
 use crate::probe::shard::Collected;
 use crate::probe::train::{TrainOptions, train};
 use crate::{Error, Result};
@@ -93,7 +94,8 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
         range: Some([0.0, 1.0]),
         checkpoints: args.checkpoints,
     };
-    let bar = bar(3 * args.networks.max(1) * args.epochs, "epochs");
+    let fits = Design::ALL.len() * args.networks.max(1);
+    let bar = bar(fits * args.epochs, "epochs");
     let latest = Mutex::new(BTreeMap::new());
     let probe = train(&collected, &options, &out, &|design, seed, progress| {
         let line = format!(
