@@ -213,7 +213,8 @@ fn rewrites(e: &Evaluation) -> Option<String> {
         text,
         "\n\n{} weak prompts, {:.3} as they were worded, {} fresh seeds a wording; {} kept their \
          wording. Promised: {:+.3} on average; the 90 % intervals of the gain hold {} of the measured \
-         gains, and {} where they are widened by the measurement's own error (± {:.3}).",
+         gains, and {} where they are widened by the measurement's own error (± {:.3}). Beyond that error the \
+         wordings of one prompt are ± {} apart.",
         r.prompts,
         r.original,
         r.seeds,
@@ -222,6 +223,7 @@ fn rewrites(e: &Evaluation) -> Option<String> {
         percent(r.coverage),
         percent(r.coverage_with_noise),
         r.noise,
+        figure(r.apart, r.apart_ci),
     );
     Some(text)
 }

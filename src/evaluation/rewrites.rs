@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::probe::stats::mean;
 
-use super::resampled::{mean_with_interval, pooled_standard_error};
+use super::resampled::{mean_with_interval, pooled_standard_error, with_interval};
 use super::rewriting::Rewrite;
 
 /// Half the width of a 90 % interval, in standard errors.
@@ -38,6 +38,10 @@ pub struct Rewrites {
     pub coverage_with_noise: f64,
     /// The standard error of one prompt's measured gain.
     pub noise: f64,
+    /// The standard deviation of a prompt's expected quality from one of its wordings to another, as
+    /// the rewordings by chance show it beyond their noise: all that there is to choose from.
+    pub apart: f64,
+    pub apart_ci: [f64; 2],
 }
 
 /// `None` where nothing was rewritten.
@@ -54,6 +58,7 @@ pub fn figures(rewrites: &[Rewrite]) -> Option<Rewrites> {
     let gains = means(&picked);
     let (gain, gain_ci) = mean_with_interval(&gains);
     let (random_gain, random_gain_ci) = mean_with_interval(&means(&random));
+    let (apart, apart_ci) = apart(&random);
     let (over_random, over_random_ci) = mean_with_interval(&means(&over_random));
 
     let reworded: Vec<usize> = (0..rewrites.len())
@@ -85,6 +90,20 @@ pub fn figures(rewrites: &[Rewrite]) -> Option<Rewrites> {
         coverage: coverage(&promises, 0.0),
         coverage_with_noise: coverage(&promises, Z90 * noise),
         noise,
+        apart,
+        apart_ci,
+    })
+}
+
+/// How far two wordings' expected qualities lie apart, from seed-wise differences of such pairs.
+fn apart(differences: &[Vec<f64>]) -> (f64, [f64; 2]) {
+    let means: Vec<f64> = differences.iter().map(|d| mean(d)).collect();
+    let squares: Vec<f64> = means.iter().map(|m| m * m).collect();
+    let noise = pooled_standard_error(differences).powi(2);
+    with_interval(means.len(), |times| {
+        let spread = times.mean(&squares) - times.mean(&means).powi(2);
+        // A difference has the variance of both its ends.
+        ((spread - noise).max(0.0) / 2.0).sqrt()
     })
 }
 
@@ -135,6 +154,15 @@ mod tests {
         // Of the one that was reworded: gains 0.3 and 0.1, a variance of 0.02 over two seeds.
         close(figures.noise, 0.1);
         close(figures.coverage, 1.0);
+    }
+
+    #[test]
+    fn wordings_lie_apart_by_what_their_noise_does_not_explain() {
+        // Means of ±0.3 with no noise: a standard deviation of 0.3 of the difference.
+        let (clear, _) = apart(&[vec![0.3, 0.3], vec![-0.3, -0.3]]);
+        assert!((clear - 0.3 / 2f64.sqrt()).abs() < 1e-12);
+        let (noise, [low, _]) = apart(&[vec![0.6, 0.0], vec![-0.6, 0.0]]);
+        assert_eq!((noise, low), (0.0, 0.0));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod reliability;
 use std::path::{Path, PathBuf};
 
 use super::{Evaluation, Measured};
+use crate::pictures::write_whole;
 use crate::{Error, Result};
 
 /// Writes all plots into `folder`, which is made where it is not there, and names them.
@@ -27,7 +28,7 @@ pub fn write(folder: &Path, measured: &Measured, evaluation: &Evaluation) -> Res
         .into_iter()
         .map(|(name, svg)| {
             let path = folder.join(name);
-            std::fs::write(&path, svg).map_err(Error::file(&path))?;
+            write_whole(&path, svg.as_bytes())?;
             Ok(path)
         })
         .collect()
