@@ -54,7 +54,7 @@ struct Args {
     #[arg(long, default_value_t = 1)]
     draw: u64,
     /// The other guidance.
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, default_value_t = 12.0)]
     guidance: f64,
 }
 

@@ -274,15 +274,25 @@ impl Agent {
         Ok(Answer::Choice(riskiest))
     }
 
+    /// Ranks, and where the ranking stopped short of being sure, looks closer at its first few.
     async fn sure_seed(&mut self, prompt: &str, seeds: u32, chance: f64) -> Result<Answer> {
+        const CLOSER: usize = 4;
         let asked = json!({"prompt": prompt, "count": seeds, "keep": 1});
         let reply = self.call(Job::Rank, asked).await?;
-        let sure = list(&reply, "/ranking")?
-            .iter()
-            .find(|r| r["p_good"].as_f64().is_some_and(|p| p >= chance));
-        Ok(Answer::Seed(
-            sure.and_then(|r| r["seed"].as_u64()).map(|s| s as u32),
-        ))
+        let sure = |candidates: &[Value]| {
+            let sure = candidates
+                .iter()
+                .find(|r| r["p_good"].as_f64().is_some_and(|p| p >= chance));
+            sure.and_then(|r| r["seed"].as_u64()).map(|s| s as u32)
+        };
+        let ranking = list(&reply, "/ranking")?;
+        if let Some(seed) = sure(ranking) {
+            return Ok(Answer::Seed(Some(seed)));
+        }
+        let first: Vec<&Value> = ranking.iter().take(CLOSER).map(|r| &r["seed"]).collect();
+        let asked = json!({"prompt": prompt, "seeds": first, "at_step": self.at_steps.last()});
+        let reply = self.call(Job::Predict, asked).await?;
+        Ok(Answer::Seed(sure(list(&reply, "/candidates")?)))
     }
 
     async fn call(&mut self, job: Job, arguments: Value) -> Result<Value> {

@@ -15,7 +15,7 @@ const Z90: f64 = 1.6449;
 /// rewordings of weak prompts show it (indistinguishable from none: at most this), and how many
 /// wordings' worth of evidence that is.
 const USUAL_WORDING_VARIANCE: f64 = 0.0005;
-const EVIDENCE: f64 = 4.0;
+const EVIDENCE: f64 = 20.0;
 
 /// A point and, where the predictions are calibrated, the interval around it that holds 90 %.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -275,7 +275,7 @@ mod tests {
         // The same mean gain, from seeds that agree and from seeds that do not.
         let agree = gains(&[[0.5, 0.5, 0.5], [0.6, 0.6, 0.6]], 0.02)[1].point;
         let differ = gains(&[[0.5, 0.5, 0.5], [0.2, 0.9, 0.7]], 0.02)[1].point;
-        assert!(differ < 0.6 * agree && differ > 0.0, "{agree}, {differ}");
+        assert!(differ < 0.6 * agree && differ >= 0.0, "{agree}, {differ}");
     }
 
     #[test]
