@@ -6,12 +6,14 @@
 
 mod clip;
 mod files;
+mod index;
 mod layers;
 mod scheduler;
 mod sdxl;
 mod tap;
 mod vae;
 mod weights;
+mod words;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -32,7 +34,7 @@ pub fn load(
     dtype: DType,
 ) -> Result<Box<dyn Backbone>> {
     let files = files.named(name);
-    let index = sdxl::PipelineIndex::read(&files)?;
+    let index = index::PipelineIndex::read(&files)?;
     match index.pipeline() {
         Some(sdxl::CLASS) => Ok(Box::new(sdxl::Sdxl::load(&files, &index, device, dtype)?)),
         Some(other) => Err(files.error(format!(
@@ -79,6 +81,26 @@ pub struct Facts {
     pub glimpsed: Vec<String>,
     /// Bytes of the weights as loaded.
     pub weight_bytes: u64,
+}
+
+impl Facts {
+    /// Refuses a width or height that the model cannot draw.
+    fn check_size(&self, width: usize, height: usize) -> Result<()> {
+        for (field, value, default) in [
+            ("width", width, self.default_width),
+            ("height", height, self.default_height),
+        ] {
+            let multiple = self.size_multiple;
+            if value == 0 || value % multiple != 0 {
+                return Err(crate::Error::invalid(
+                    field,
+                    format!("{value} pixels do not fit this model"),
+                    format!("Send a multiple of {multiple}, such as {default}"),
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A text as the denoiser reads it.
@@ -166,6 +188,8 @@ pub struct DenoiserInput<'a> {
     pub latents: &'a Tensor,
     /// One a row, in the scheduler's own units.
     pub timesteps: &'a [f32],
+    /// The strength of guidance, one a row: for denoisers that were distilled to be told it.
+    pub guidance: &'a [f32],
     /// One a row; all of one token count.
     pub texts: &'a [&'a TextState],
     /// Pixels of the image to be.
