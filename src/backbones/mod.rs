@@ -6,10 +6,12 @@
 
 mod clip;
 mod files;
+mod flux;
 mod index;
 mod layers;
 mod scheduler;
 mod sdxl;
+mod t5;
 mod tap;
 mod vae;
 mod weights;
@@ -37,18 +39,26 @@ pub fn load(
     let index = index::PipelineIndex::read(&files)?;
     match index.pipeline() {
         Some(sdxl::CLASS) => Ok(Box::new(sdxl::Sdxl::load(&files, &index, device, dtype)?)),
-        Some(other) => Err(files.error(format!(
-            "its class {other} is not supported: {} is",
-            sdxl::CLASS
-        ))),
+        Some(flux::CLASS) => Ok(Box::new(flux::Flux::load(&files, &index, device, dtype)?)),
+        Some(other) => {
+            let supported: Vec<&str> = FAMILIES.iter().map(|(class, _)| *class).collect();
+            Err(files.error(format!(
+                "its class {other} is not supported: {} are",
+                supported.join(" and ")
+            )))
+        }
         None => Err(files.error("model_index.json names no _class_name")),
     }
 }
 
+/// The classes of pipelines that are run, and the family that runs each.
+const FAMILIES: [(&str, &str); 2] = [(sdxl::CLASS, "sdxl"), (flux::CLASS, "flux")];
+
 /// The family that runs pipelines of this class, as `model_index.json` names it; `None` where this
 /// version has none.
 pub fn family_of(class: &str) -> Option<&'static str> {
-    (class == sdxl::CLASS).then_some("sdxl")
+    let found = FAMILIES.iter().find(|(known, _)| *known == class);
+    found.map(|(_, family)| *family)
 }
 
 /// What a family's loader found out about a model from its files.

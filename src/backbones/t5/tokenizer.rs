@@ -1,0 +1,120 @@
+//! T5's tokenizer, out of `tokenizer.json`.
+
+use std::ops::Range;
+
+use serde_json::{Map, Value};
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{
+    PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationDirection,
+    TruncationParams,
+};
+
+use crate::Result;
+use crate::backbones::files::ModelFiles;
+
+/// transformers' `T5Tokenizer` defaults.
+const END: &str = "</s>";
+const PAD: &str = "<pad>";
+
+/// A text to exactly as many token ids as the denoiser reads.
+#[derive(Debug)]
+pub struct T5Tokenizer {
+    tokenizer: Tokenizer,
+}
+
+/// A text's ids, and where each came from.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    pub ids: Vec<u32>,
+    /// Bytes of the text; empty for the end token and padding.
+    pub spans: Vec<Range<usize>>,
+}
+
+impl T5Tokenizer {
+    /// Reads `folder`'s `tokenizer.json`, with the names of the special tokens out of
+    /// `tokenizer_config.json` and `special_tokens_map.json`. Every text becomes `length` tokens.
+    pub fn load(files: &ModelFiles, folder: &str, length: usize) -> Result<Self> {
+        let bad = |e: tokenizers::Error| files.error(format!("{folder}/: {e}"));
+        let path = format!("{folder}/tokenizer.json");
+        if !files.has(&path) {
+            let found = match files.has(&format!("{folder}/spiece.model")) {
+                true => "has spiece.model and no tokenizer.json",
+                false => "has no tokenizer.json",
+            };
+            return Err(files.error(format!(
+                "{folder}/ {found}: SentencePiece files are not read. Write tokenizer.json beside \
+                 it, in Python: transformers.T5TokenizerFast.from_pretrained(\"{folder}\")\
+                 .save_pretrained(\"{folder}\")"
+            )));
+        }
+        let mut tokenizer = Tokenizer::from_bytes(files.read(&path)?).map_err(bad)?;
+        let names = special_tokens(files, folder)?;
+        let name = |key: &str, default: &str| {
+            let value = names.get(key);
+            let text = value.and_then(|v| v.as_str().or_else(|| v.get("content")?.as_str()));
+            text.unwrap_or(default).to_owned()
+        };
+        let id = |token: &str| {
+            tokenizer.token_to_id(token).ok_or_else(|| {
+                files.error(format!(
+                    "{folder}/: the special token {token} is not in the vocabulary"
+                ))
+            })
+        };
+        let (end, pad) = (name("eos_token", END), name("pad_token", PAD));
+        let (end_id, pad_id) = (id(&end)?, id(&pad)?);
+        // What transformers gives every T5 tokenizer, whatever the file says.
+        let template = TemplateProcessing::builder()
+            .try_single(vec!["$A".to_owned(), end.clone()])
+            .map_err(|e| files.error(format!("{folder}/: {e}")))?
+            .special_tokens(vec![(end, end_id)])
+            .build()
+            .map_err(|e| files.error(format!("{folder}/: {e}")))?;
+        tokenizer.with_post_processor(Some(template));
+        tokenizer
+            .with_truncation(Some(TruncationParams {
+                max_length: length,
+                direction: TruncationDirection::Right,
+                ..Default::default()
+            }))
+            .map_err(bad)?;
+        tokenizer.with_padding(Some(PaddingParams {
+            strategy: PaddingStrategy::Fixed(length),
+            direction: PaddingDirection::Right,
+            pad_id,
+            pad_token: pad,
+            ..Default::default()
+        }));
+        Ok(Self { tokenizer })
+    }
+
+    /// Tokenizes a text as it is; what does not fit is cut off before the end token.
+    pub fn encode(&self, text: &str) -> Result<Tokens> {
+        let encoding = self
+            .tokenizer
+            .encode(text, true)
+            .map_err(|e| crate::Error::Internal(format!("the prompt cannot be tokenized: {e}")))?;
+        let spans = encoding
+            .get_offsets()
+            .iter()
+            .zip(encoding.get_special_tokens_mask())
+            .map(|(&(start, end), &special)| if special == 1 { 0..0 } else { start..end })
+            .collect();
+        Ok(Tokens {
+            ids: encoding.get_ids().to_vec(),
+            spans,
+        })
+    }
+}
+
+/// What the special tokens are called.
+fn special_tokens(files: &ModelFiles, folder: &str) -> Result<Map<String, Value>> {
+    let mut names = Map::new();
+    for name in ["special_tokens_map.json", "tokenizer_config.json"] {
+        let path = format!("{folder}/{name}");
+        if files.has(&path) {
+            names.extend(files.json::<Map<String, Value>>(&path)?);
+        }
+    }
+    Ok(names)
+}
