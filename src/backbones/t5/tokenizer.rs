@@ -2,7 +2,12 @@
 
 use std::ops::Range;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
+use tokenizers::normalizers::Precompiled;
+use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
+use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
+use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{
     PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationDirection,
@@ -63,7 +68,15 @@ impl T5Tokenizer {
         };
         let (end, pad) = (name("eos_token", END), name("pad_token", PAD));
         let (end_id, pad_id) = (id(&end)?, id(&pad)?);
-        // What transformers gives every T5 tokenizer, whatever the file says.
+        // transformers takes vocabulary and character map out of the file, and builds T5's own
+        // pipeline around them whatever else it says.
+        let normalizer = character_map(files, &path)?;
+        tokenizer.with_normalizer(normalizer).map_err(bad)?;
+        let spaces = Metaspace::new('▁', PrependScheme::Always, true);
+        tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(vec![
+            WhitespaceSplit.into(),
+            spaces.into(),
+        ])));
         let template = TemplateProcessing::builder()
             .try_single(vec!["$A".to_owned(), end.clone()])
             .map_err(|e| files.error(format!("{folder}/: {e}")))?
@@ -117,4 +130,25 @@ fn special_tokens(files: &ModelFiles, folder: &str) -> Result<Map<String, Value>
         }
     }
     Ok(names)
+}
+
+/// The character map of `tokenizer.json`'s normalizer, alone or among others; `None` where it has
+/// none.
+fn character_map(files: &ModelFiles, path: &str) -> Result<Option<Precompiled>> {
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(default)]
+        normalizer: Value,
+    }
+    let File { normalizer } = files.json(path)?;
+    let all = match normalizer.get("normalizers").and_then(Value::as_array) {
+        Some(several) => several.clone(),
+        None => vec![normalizer],
+    };
+    let map = all
+        .into_iter()
+        .find(|n| n.get("type").and_then(Value::as_str) == Some("Precompiled"));
+    map.map(serde_json::from_value)
+        .transpose()
+        .map_err(|e| files.error(format!("{path}: its character map cannot be read: {e}")))
 }
