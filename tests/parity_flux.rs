@@ -6,6 +6,9 @@ mod parity;
 
 use std::path::Path;
 
+use candle_core::{DType, Device};
+use foreseed::backbones::{self, ModelFiles};
+
 #[test]
 fn every_tensor_is_diffusers_within_the_bar() {
     parity::assert_every_tensor_is_diffusers("flux");
@@ -148,4 +151,22 @@ fn sentencepiece_without_tokenizer_json_says_what_to_do() {
         &refusal(folder.path(), &[]),
         &["spiece.model", "save_pretrained"],
     );
+}
+
+#[test]
+fn words_know_the_tokens_of_t5_that_carry_them_and_what_is_cut_off_is_no_word() {
+    let files = ModelFiles::folder(parity::goldens("flux").join("schnell"));
+    let model = backbones::load(files, "tiny", &Device::Cpu, DType::F32).unwrap();
+    let prompt = "a réd, BLUE circle";
+    let words = model.words(prompt).unwrap();
+    let texts: Vec<&str> = words.iter().map(|w| w.text.as_str()).collect();
+    assert_eq!(texts, ["a", "réd", "BLUE", "circle"]);
+    assert_eq!(words[0].tokens.start, 0, "T5 begins without a start token");
+    for pair in words.windows(2) {
+        assert!(pair[0].tokens.end <= pair[1].tokens.start, "{words:?}");
+    }
+    let long = model.words(&"circle ".repeat(99)).unwrap();
+    assert!(long.len() < 24, "{} words in 24 tokens", long.len());
+    // The last token is the end's.
+    assert!(long.iter().all(|w| w.tokens.end <= 23), "{long:?}");
 }

@@ -93,7 +93,7 @@ fn an_unknown_name_is_refused_with_what_there_is() {
         assert!(error.contains("Installed: pocket"), "{error}");
         assert!(error.len() < 500);
     }
-    let error = models.card("flux-dev").unwrap_err().to_string();
+    let error = models.card("qwen-image").unwrap_err().to_string();
     assert!(
         error.contains("not supported by this version yet"),
         "{error}"
@@ -108,14 +108,14 @@ fn a_folder_of_a_family_that_is_not_supported_says_so() {
     write_model(folder.path());
     let index = folder.path().join("model_index.json");
     let text = fs::read_to_string(&index).unwrap();
-    fs::write(&index, text.replace("StableDiffusionXL", "Flux")).unwrap();
+    fs::write(&index, text.replace("StableDiffusionXL", "Flux2")).unwrap();
     let Err(error) = discover(Some(&folder.path().display().to_string()), folder.path()) else {
-        panic!("a FluxPipeline was accepted");
+        panic!("a Flux2Pipeline was accepted");
     };
     assert!(
         error
             .to_string()
-            .contains("a FluxPipeline is not supported"),
+            .contains("a Flux2Pipeline is not supported"),
         "{error}"
     );
 }

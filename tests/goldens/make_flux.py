@@ -10,7 +10,9 @@ import shutil
 from pathlib import Path
 
 import torch
+from diffusers.utils import logging as diffusers_logging
 from safetensors.torch import save_file
+from transformers.utils import logging as transformers_logging
 
 from random_flux import Spec, build, reference
 
@@ -130,6 +132,8 @@ CASES = {
 
 def main():
     torch.set_num_threads(1)
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
     shutil.rmtree(HERE, ignore_errors=True)
     for name, spec in MODELS.items():
         build(spec, HERE / name)

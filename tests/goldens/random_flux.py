@@ -211,6 +211,17 @@ def reference(folder, call, tap=None, text_tokens=None):
     return {k: v.detach().float().contiguous().clone() for k, v in tensors.items()}
 
 
+def run(folder, spec, call, tap):
+    """The reference of a call on what [`build`] wrote."""
+    return reference(folder, call, tap, spec.text_tokens)
+
+
+def prefixes(spec):
+    """Beginnings of the paths of all blocks that can be tapped."""
+    single = ["single_transformer_blocks"] if spec.transformer["num_single_layers"] else []
+    return ["transformer_blocks", *single]
+
+
 PROMPTS = [
     "a red circle left of a blue square",
     "Two  small GREEN stars,\tabove the heart!!  ",

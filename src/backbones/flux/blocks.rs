@@ -1,6 +1,6 @@
 //! The transformer blocks: first with weights of their own for text and image, then with shared ones.
 
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 
 use super::config::TransformerConfig;
 use crate::Result;
@@ -164,6 +164,15 @@ fn gated(x: &Tensor, y: &Tensor, gate: &Tensor) -> Result<Tensor> {
     Ok((x + y.broadcast_mul(&gate.unsqueeze(1)?)?)?)
 }
 
+/// Where f16 would run over, its largest number, as diffusers keeps these states.
+fn finite(x: Tensor) -> Result<Tensor> {
+    const LARGEST: f32 = 65504.0;
+    Ok(match x.dtype() {
+        DType::F16 => x.clamp(-LARGEST, LARGEST)?,
+        _ => x,
+    })
+}
+
 /// Text and image, each with its own weights, in one attention.
 #[derive(Debug)]
 pub struct DoubleBlock {
@@ -229,7 +238,7 @@ impl DoubleBlock {
         let image_out = out.narrow(1, words, image.dim(1)?)?;
         Ok((
             self.image.finish(image, &image_out, &of_image)?,
-            self.text.finish(text, &text_out, &of_text)?,
+            finite(self.text.finish(text, &text_out, &of_text)?)?,
         ))
     }
 }
@@ -288,6 +297,6 @@ impl SingleBlock {
         let out = self
             .out
             .forward(&Tensor::cat(&[&attended, &wide], D::Minus1)?)?;
-        gated(x, &out, gate)
+        finite(gated(x, &out, gate)?)
     }
 }

@@ -107,11 +107,7 @@ impl Flux {
         let latent_channels = config.latent_channels();
         let transformer = Transformer::load(config, &weights, dtype)?;
         let mut weight_bytes = text.weight_bytes + weights.bytes();
-        // The VAE overflows in f16; its configuration says so.
-        let vae_dtype = match dtype {
-            DType::F16 if vae_config.force_upcast => DType::F32,
-            other => other,
-        };
+        let vae_dtype = vae_config.dtype(dtype, device);
         let weights = Weights::open(files, "vae", device, vae_dtype)?;
         let vae = vae::Decoder::load(&vae_config, &weights, vae_dtype)?;
         weight_bytes += weights.bytes();

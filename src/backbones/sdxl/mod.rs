@@ -70,11 +70,7 @@ impl Sdxl {
         let weights = Weights::open(files, "unet", device, dtype)?;
         let unet = Unet::load(unet_config.clone(), &weights, dtype)?;
         let mut weight_bytes = text.weight_bytes + weights.bytes();
-        // The published VAE overflows in f16; its configuration says so.
-        let vae_dtype = match dtype {
-            DType::F16 if vae_config.force_upcast => DType::F32,
-            other => other,
-        };
+        let vae_dtype = vae_config.dtype(dtype, device);
         let weights = Weights::open(files, "vae", device, vae_dtype)?;
         let vae = vae::Decoder::load(&vae_config, &weights, vae_dtype)?;
         weight_bytes += weights.bytes();
