@@ -21,7 +21,13 @@ fn with_nothing_installed_pocket_is_the_default() {
         .into_iter()
         .map(|c| (c.name, c.installed))
         .collect();
-    assert_eq!(listed, [("pocket".into(), true), ("sdxl".into(), false)]);
+    let known = KNOWN.iter().filter(|known| known.supported);
+    let expected = known.map(|known| (known.name.to_owned(), false));
+    let expected: Vec<_> = [("pocket".to_owned(), true)]
+        .into_iter()
+        .chain(expected)
+        .collect();
+    assert_eq!(listed, expected);
     let Err(error) = models.load("sdxl") else {
         panic!("sdxl was loaded");
     };

@@ -103,9 +103,7 @@ impl Flux {
             }
         }
         let weights = Weights::open(files, "transformer", device, dtype)?;
-        let guided = config.guidance_embeds;
-        let latent_channels = config.latent_channels();
-        let transformer = Transformer::load(config, &weights, dtype)?;
+        let transformer = Transformer::load(&config, &weights, dtype)?;
         let mut weight_bytes = text.weight_bytes + weights.bytes();
         let vae_dtype = vae_config.dtype(dtype, device);
         let weights = Weights::open(files, "vae", device, vae_dtype)?;
@@ -121,7 +119,7 @@ impl Flux {
             0 => single.iter().take(TAPPED_BLOCKS).cloned().collect(),
             blocks => double[blocks.saturating_sub(TAPPED_BLOCKS)..].to_vec(),
         };
-        let (steps, guidance) = match guided {
+        let (steps, guidance) = match config.guidance_embeds {
             true => (DEFAULT_STEPS, DEFAULT_GUIDANCE),
             false => (DISTILLED_STEPS, 0.0),
         };
@@ -129,7 +127,7 @@ impl Flux {
         let facts = Facts {
             family: "flux",
             fingerprint: files.fingerprint(&fingerprinted(files)?)?,
-            latent_channels,
+            latent_channels: config.latent_channels(),
             vae_scale: scale,
             size_multiple: scale * PATCH,
             default_width: defaults.width.unwrap_or(side),

@@ -1,10 +1,12 @@
 //! The denoiser.
 
+use std::sync::Arc;
+
 use candle_core::{D, DType, Device, Tensor};
 
 use super::blocks::{DoubleBlock, NORM_EPS, SingleBlock};
 use super::config::TransformerConfig;
-use super::packing::{PATCH, pack, positions, unpack};
+use super::packing::{Layout, PATCH, Positions, pack, unpack};
 use crate::Result;
 use crate::backbones::layers::activation::Activation;
 use crate::backbones::layers::embeddings::{Sinusoids, TimestepEmbedding};
@@ -37,7 +39,7 @@ pub struct Transformer {
     modulation_out: Linear,
     norm_out: LayerNorm,
     out: Linear,
-    config: TransformerConfig,
+    positions: Positions,
     device: Device,
     dtype: DType,
 }
@@ -64,7 +66,7 @@ pub struct Halfway {
 }
 
 impl Transformer {
-    pub fn load(config: TransformerConfig, weights: &Weights, dtype: DType) -> Result<Self> {
+    pub fn load(config: &TransformerConfig, weights: &Weights, dtype: DType) -> Result<Self> {
         let root = weights.root("");
         let inner = config.inner();
         let embed = root.at("time_text_embed");
@@ -85,17 +87,17 @@ impl Transformer {
             )?,
             image_in: Linear::load(&root.at("x_embedder"), config.in_channels, inner)?,
             double: (0..config.num_layers)
-                .map(|i| DoubleBlock::load(&root.at("transformer_blocks").at(i), &config))
+                .map(|i| DoubleBlock::load(&root.at("transformer_blocks").at(i), config))
                 .collect::<Result<_>>()?,
             single: (0..config.num_single_layers)
-                .map(|i| SingleBlock::load(&root.at("single_transformer_blocks").at(i), &config))
+                .map(|i| SingleBlock::load(&root.at("single_transformer_blocks").at(i), config))
                 .collect::<Result<_>>()?,
             modulation_out: Linear::load(&root.at("norm_out").at("linear"), inner, 2 * inner)?,
             norm_out: LayerNorm::plain(&root, inner, NORM_EPS)?,
             out: Linear::load(&root.at("proj_out"), inner, config.in_channels)?,
             device: weights.device().clone(),
+            positions: Positions::new(&config.axes_dims_rope, weights.device()),
             dtype,
-            config,
         };
         weights.finish(&[]);
         Ok(transformer)
@@ -186,8 +188,11 @@ impl Transformer {
     }
 
     /// Of the tokens of a picture whose latents are `h` × `w`.
-    fn positions(&self, text_tokens: usize, h: usize, w: usize) -> Result<Rotary> {
-        let grid = (h / PATCH, w / PATCH);
-        positions(text_tokens, grid, &self.config.axes_dims_rope, &self.device)
+    fn positions(&self, text_tokens: usize, h: usize, w: usize) -> Result<Arc<Rotary>> {
+        self.positions.of(Layout {
+            text_tokens,
+            rows: h / PATCH,
+            columns: w / PATCH,
+        })
     }
 }
