@@ -137,19 +137,21 @@ fn what_the_files_and_the_configuration_do_not_agree_on_is_named() {
 }
 
 #[test]
-fn sentencepiece_without_tokenizer_json_says_what_to_do() {
+fn a_tokenizer_without_its_vocabulary_says_what_is_missing_or_broken() {
     let folder = changed("schnell", "tokenizer_2/tokenizer_config.json", |_| {
         "{}".into()
     });
-    let tokenizer = folder.path().join("tokenizer_2");
-    std::fs::rename(
-        tokenizer.join("tokenizer.json"),
-        tokenizer.join("spiece.model"),
-    )
-    .unwrap();
+    let json = folder.path().join("tokenizer_2/tokenizer.json");
+    let pieces = folder.path().join("tokenizer_2/spiece.model");
+    std::fs::rename(json, &pieces).unwrap();
     assert_says(
         &refusal(folder.path(), &[]),
-        &["spiece.model", "save_pretrained"],
+        &["tokenizer_2/spiece.model", "no whole SentencePiece model"],
+    );
+    std::fs::remove_file(pieces).unwrap();
+    assert_says(
+        &refusal(folder.path(), &[]),
+        &["tokenizer_2/", "tokenizer.json", "spiece.model"],
     );
 }
 

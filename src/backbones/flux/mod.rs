@@ -202,6 +202,7 @@ fn fingerprinted(files: &ModelFiles) -> Result<Vec<String>> {
     for folder in ["tokenizer", "tokenizer_2"] {
         for name in [
             "tokenizer.json",
+            "spiece.model",
             "vocab.json",
             "merges.txt",
             "tokenizer_config.json",

@@ -1,5 +1,6 @@
 //! T5's text encoder.
 
+mod sentencepiece;
 mod tokenizer;
 
 use candle_core::{DType, Device, Tensor};

@@ -1,25 +1,29 @@
-//! T5's tokenizer, out of `tokenizer.json`.
+//! T5's tokenizer, out of the files that transformers reads.
 
 use std::ops::Range;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use tokenizers::models::unigram::Unigram;
 use tokenizers::normalizers::Precompiled;
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{
-    PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationDirection,
+    AddedToken, PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationDirection,
     TruncationParams,
 };
 
+use super::sentencepiece::SentencePieces;
 use crate::Result;
 use crate::backbones::files::ModelFiles;
 
 /// transformers' `T5Tokenizer` defaults.
 const END: &str = "</s>";
 const PAD: &str = "<pad>";
+const UNKNOWN: &str = "<unk>";
+const EXTRA_IDS: u64 = 100;
 
 /// A text to exactly as many token ids as the denoiser reads.
 #[derive(Debug)]
@@ -36,28 +40,25 @@ pub struct Tokens {
 }
 
 impl T5Tokenizer {
-    /// Reads `folder`'s `tokenizer.json`, with the names of the special tokens out of
-    /// `tokenizer_config.json` and `special_tokens_map.json`. Every text becomes `length` tokens.
+    /// Reads `folder`'s `tokenizer.json`, or its `spiece.model`, with the names of the special tokens
+    /// out of `tokenizer_config.json` and `special_tokens_map.json`. Every text becomes `length`
+    /// tokens.
     pub fn load(files: &ModelFiles, folder: &str, length: usize) -> Result<Self> {
         let bad = |e: tokenizers::Error| files.error(format!("{folder}/: {e}"));
-        let path = format!("{folder}/tokenizer.json");
-        if !files.has(&path) {
-            let found = match files.has(&format!("{folder}/spiece.model")) {
-                true => "has spiece.model and no tokenizer.json",
-                false => "has no tokenizer.json",
-            };
-            return Err(files.error(format!(
-                "{folder}/ {found}: SentencePiece files are not read. Write tokenizer.json beside \
-                 it, in Python: transformers.T5TokenizerFast.from_pretrained(\"{folder}\")\
-                 .save_pretrained(\"{folder}\")"
-            )));
-        }
-        let mut tokenizer = Tokenizer::from_bytes(files.read(&path)?).map_err(bad)?;
         let names = special_tokens(files, folder)?;
         let name = |key: &str, default: &str| {
             let value = names.get(key);
             let text = value.and_then(|v| v.as_str().or_else(|| v.get("content")?.as_str()));
             text.unwrap_or(default).to_owned()
+        };
+        let (end, pad) = (name("eos_token", END), name("pad_token", PAD));
+        let (mut tokenizer, normalizer) = if files.has(&format!("{folder}/tokenizer.json")) {
+            from_json(files, folder)?
+        } else {
+            let extra = names.get("extra_ids").and_then(Value::as_u64);
+            let unknown = name("unk_token", UNKNOWN);
+            let special = [pad.as_str(), &end, &unknown];
+            from_sentencepiece(files, folder, &special, extra.unwrap_or(EXTRA_IDS))?
         };
         let id = |token: &str| {
             tokenizer.token_to_id(token).ok_or_else(|| {
@@ -66,11 +67,9 @@ impl T5Tokenizer {
                 ))
             })
         };
-        let (end, pad) = (name("eos_token", END), name("pad_token", PAD));
         let (end_id, pad_id) = (id(&end)?, id(&pad)?);
         // transformers takes vocabulary and character map out of the file, and builds T5's own
         // pipeline around them whatever else it says.
-        let normalizer = character_map(files, &path)?;
         tokenizer.with_normalizer(normalizer).map_err(bad)?;
         let spaces = Metaspace::new('▁', PrependScheme::Always, true);
         tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(vec![
@@ -130,6 +129,53 @@ fn special_tokens(files: &ModelFiles, folder: &str) -> Result<Map<String, Value>
         }
     }
     Ok(names)
+}
+
+/// The tokenizer that `tokenizer.json` describes, and its character map.
+fn from_json(files: &ModelFiles, folder: &str) -> Result<(Tokenizer, Option<Precompiled>)> {
+    let path = format!("{folder}/tokenizer.json");
+    let tokenizer = Tokenizer::from_bytes(files.read(&path)?)
+        .map_err(|e| files.error(format!("{path}: {e}")))?;
+    Ok((tokenizer, character_map(files, &path)?))
+}
+
+/// The tokenizer of a SentencePiece vocabulary with T5's sentinels behind it, and its character map.
+fn from_sentencepiece(
+    files: &ModelFiles,
+    folder: &str,
+    special: &[&str],
+    extra_ids: u64,
+) -> Result<(Tokenizer, Option<Precompiled>)> {
+    let path = format!("{folder}/spiece.model");
+    if !files.has(&path) {
+        return Err(files.error(format!(
+            "{folder}/ has neither tokenizer.json nor spiece.model"
+        )));
+    }
+    let bad = |e: String| files.error(format!("{path}: {e}"));
+    let found = SentencePieces::parse(&files.read(&path)?)
+        .ok_or_else(|| bad("it is no whole SentencePiece model".into()))?;
+    let sentinels: Vec<String> = (0..extra_ids)
+        .rev()
+        .map(|i| format!("<extra_id_{i}>"))
+        .collect();
+    let mut pieces = found.pieces;
+    pieces.extend(sentinels.iter().map(|token| (token.clone(), 0.0)));
+    let model = Unigram::from(pieces, found.unknown, false).map_err(|e| bad(e.to_string()))?;
+    let mut tokenizer = Tokenizer::new(model);
+    let special = special
+        .iter()
+        .copied()
+        .chain(sentinels.iter().map(String::as_str));
+    let special: Vec<AddedToken> = special.map(|t| AddedToken::from(t, true)).collect();
+    tokenizer
+        .add_special_tokens(special)
+        .map_err(|e| bad(e.to_string()))?;
+    let map = match found.character_map.as_slice() {
+        [] => None,
+        map => Some(Precompiled::from(map).map_err(|e| bad(e.to_string()))?),
+    };
+    Ok((tokenizer, map))
 }
 
 /// The character map of `tokenizer.json`'s normalizer, alone or among others; `None` where it has
