@@ -14,6 +14,7 @@ mod sdxl;
 mod t5;
 mod tap;
 mod vae;
+mod vocabulary;
 mod weights;
 mod words;
 
