@@ -153,6 +153,11 @@ impl Settings {
         self.values.get(name).and_then(content)
     }
 
+    /// A switch, off where nothing is said of it.
+    pub fn flag(&self, name: &str) -> bool {
+        self.values.get(name).and_then(Value::as_bool) == Some(true)
+    }
+
     /// All tokens to add to the vocabulary, in transformers' order: by id, then the special ones
     /// that have no id yet. `defaults` names those that the tokenizer's class has where its files
     /// name none.
