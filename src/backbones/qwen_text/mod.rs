@@ -13,7 +13,7 @@ use super::files::ModelFiles;
 use super::layers::activation::Activation;
 use super::layers::attention::{Context, attend_causal};
 use super::layers::linear::Linear;
-use super::layers::rms_norm::RmsNorm;
+use super::layers::norm::RmsNorm;
 use super::weights::{Scope, Weights};
 use crate::Result;
 
