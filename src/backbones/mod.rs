@@ -9,6 +9,8 @@ mod files;
 mod flux;
 mod index;
 mod layers;
+mod qwen_image;
+mod qwen_text;
 mod scheduler;
 mod sdxl;
 mod t5;
@@ -41,6 +43,9 @@ pub fn load(
     match index.pipeline() {
         Some(sdxl::CLASS) => Ok(Box::new(sdxl::Sdxl::load(&files, &index, device, dtype)?)),
         Some(flux::CLASS) => Ok(Box::new(flux::Flux::load(&files, &index, device, dtype)?)),
+        Some(qwen_image::CLASS) => Ok(Box::new(qwen_image::QwenImage::load(
+            &files, &index, device, dtype,
+        )?)),
         Some(other) => {
             let supported: Vec<&str> = FAMILIES.iter().map(|(class, _)| *class).collect();
             Err(files.error(format!(
@@ -53,7 +58,11 @@ pub fn load(
 }
 
 /// The classes of pipelines that are run, and the family that runs each.
-const FAMILIES: [(&str, &str); 2] = [(sdxl::CLASS, "sdxl"), (flux::CLASS, "flux")];
+const FAMILIES: [(&str, &str); 3] = [
+    (sdxl::CLASS, "sdxl"),
+    (flux::CLASS, "flux"),
+    (qwen_image::CLASS, "qwen-image"),
+];
 
 /// The family that runs pipelines of this class, as `model_index.json` names it; `None` where this
 /// version has none.

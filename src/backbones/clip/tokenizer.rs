@@ -56,7 +56,9 @@ impl ClipTokenizer {
                 "{folder}/: a {class} without tokenizer.json is not supported: CLIPTokenizer is"
             )));
         };
-        tokenizer.add_tokens(settings.added(&DEFAULTS)).map_err(bad)?;
+        tokenizer
+            .add_tokens(settings.added(&DEFAULTS))
+            .map_err(bad)?;
         let length = settings.max_length.unwrap_or(positions);
         if length > positions || length < 3 {
             return Err(files.error(format!(

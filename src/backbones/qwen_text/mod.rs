@@ -4,7 +4,7 @@
 mod config;
 mod tokenizer;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use candle_nn::rotary_emb::rope_thd;
 
 use self::config::Config;
@@ -191,12 +191,5 @@ impl Layer {
         let x = x.reshape((rows, tokens, self.key_heads, 1, self.head))?;
         Ok(x.broadcast_as(shape)?
             .reshape((rows, tokens, self.heads * self.head))?)
-    }
-}
-
-impl QwenText {
-    /// What the weights are computed in.
-    pub fn dtype(&self) -> DType {
-        self.tokens.dtype()
     }
 }

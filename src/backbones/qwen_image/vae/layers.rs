@@ -123,12 +123,7 @@ impl PixelAttention {
         let y = self.norm.forward(x)?.reshape((rows, h * w, c))?;
         let parts = self.qkv.forward(&y)?.chunk(3, D::Minus1)?;
         let (k, v) = (parts[1].contiguous()?, parts[2].contiguous()?);
-        let (y, _) = attend(
-            &parts[0].contiguous()?,
-            &Context::new(&k, &v, 1)?,
-            1,
-            false,
-        )?;
+        let (y, _) = attend(&parts[0].contiguous()?, &Context::new(&k, &v, 1)?, 1, false)?;
         Ok((x + self.out.forward(&y)?.reshape((rows, h, w, c))?)?)
     }
 }
