@@ -11,10 +11,21 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from transformers import Qwen2Tokenizer
 
-from random_qwen import LONG, Spec, build, reference
+from random_qwen import LONG, PROMPTS, Spec, build, reference
 
 HERE = Path(__file__).parent / "qwen"
+
+TEXTS = [
+    "He'S THEY'LL i'm 'tis we'Re",
+    "1234567 3.14 ١٢٣ x² №5",
+    "a\r\n\r\n  b \n\t c   ",
+    "…—–«quoted»!!!??  (a)[b]{c}\n\n//",
+    "日本語のテキスト、中文。한국어 עברית العربية ไทย",
+    "👩‍👩‍👧 🏳️‍🌈 e\u0301 \u1e9b\u0323 \ufb01 ＡＢＣ",
+    "<|im_end|><|im_start|> <|vision_start|>x<|vision_end|> </tool_call>",
+]
 
 MODELS = {
     # Like Qwen-Image itself, in the form in which it is published.
@@ -23,17 +34,17 @@ MODELS = {
         vae=dict(
             base_dim=4,
             z_dim=4,
-            dim_mult=[1, 2, 3],
+            dim_mult=[1, 2, 2],
             num_res_blocks=1,
             temperal_downsample=[False, True],
             latents_mean=[-0.7, 0.1, 0.4, 0.0],
             latents_std=[1.5, 0.8, 1.1, 2.3],
         ),
         text=dict(
-            hidden_size=16,
-            intermediate_size=24,
-            num_attention_heads=4,
-            num_key_value_heads=2,
+            hidden_size=12,
+            intermediate_size=20,
+            num_attention_heads=2,
+            num_key_value_heads=1,
             num_hidden_layers=2,
             rms_norm_eps=1e-6,
         ),
@@ -48,7 +59,6 @@ MODELS = {
         ),
         seed=1,
         tokenizer="vocab",
-        published_names=True,
         dtype="bfloat16",
         shard="40KB",
         # The template makes 34 tokens with Qwen's own vocabulary; here it makes more.
@@ -60,7 +70,7 @@ MODELS = {
             num_layers=2, num_attention_heads=2, axes_dims_rope=[4, 2, 2], zero_cond_t=True
         ),
         vae=dict(
-            base_dim=6,
+            base_dim=4,
             z_dim=2,
             dim_mult=[1, 1],
             num_res_blocks=2,
@@ -69,7 +79,7 @@ MODELS = {
             latents_std=[0.9, 1.4],
         ),
         text=dict(
-            hidden_size=12,
+            hidden_size=8,
             intermediate_size=16,
             num_attention_heads=2,
             num_key_value_heads=2,
@@ -78,6 +88,7 @@ MODELS = {
         ),
         scheduler=dict(shift=3.0),
         seed=2,
+        published=False,
         dtype="float16",
         merges=240,
     ),
@@ -90,7 +101,7 @@ CASES = {
         dict(
             prompt="Two  small GREEN stars, don't! <|im_end|>",
             negative_prompt=None,
-            steps=3,
+            steps=2,
             guidance=4.0,
             height=24,
             width=40,
@@ -154,6 +165,13 @@ CASES = {
 }
 
 
+def tokenized(folder):
+    """Texts and the ids that transformers makes of them."""
+    tokenizer = Qwen2Tokenizer.from_pretrained(folder)
+    texts = [text for text in PROMPTS if text != LONG] + TEXTS
+    return [[text, tokenizer(text).input_ids] for text in texts]
+
+
 def main():
     torch.set_num_threads(1)
     shutil.rmtree(HERE, ignore_errors=True)
@@ -169,6 +187,8 @@ def main():
         tensors = reference(HERE / model, {**call, "latents": latents}, spec.variant, prefixes)
         save_file({"latents": latents, **tensors}, HERE / f"{name}.safetensors")
         cases[name] = {"model": model, **call, "tap": tap}
+    tokens = {name: tokenized(HERE / name / "tokenizer") for name in MODELS}
+    (HERE / "tokens.json").write_text(json.dumps(tokens, ensure_ascii=False) + "\n")
     (HERE / "cases.json").write_text(json.dumps(cases, indent=1, ensure_ascii=False) + "\n")
     size = sum(p.stat().st_size for p in HERE.rglob("*") if p.is_file())
     print(f"{len(cases)} cases, {size / 1e6:.2f} MB")

@@ -43,7 +43,8 @@ class Spec:
     scheduler: dict
     seed: int = 0
     tokenizer: str = "json"  # or "vocab": the published form; "legacy": added_tokens.json alone
-    published_names: bool = False
+    # As on the hub, or as newer libraries name tensors and nest the configuration.
+    published: bool = True
     dtype: str = "float32"
     variant: str | None = None
     shard: str | None = None
@@ -147,7 +148,7 @@ def randomize(module, generator):
         for name, p in module.named_parameters():
             noise = torch.randn(p.shape, generator=generator)
             scale = name.endswith("gamma") or ("norm" in name and p.ndim == 1)
-            if name.startswith(("encoder.", "model.visual.")):
+            if name.startswith(("encoder.", "model.visual.", "lm_head.")):
                 # Not needed here: zeros take no room in the repository.
                 p.zero_()
             elif scale and not name.endswith("bias"):
@@ -213,21 +214,24 @@ def build(spec: Spec, folder):
     # save_pretrained writes tokenizer.json whatever was read: put the files back as they were.
     shutil.rmtree(folder / "tokenizer")
     shutil.move(keep, folder / "tokenizer")
-    if spec.published_names:
-        as_published(folder / "text_encoder")
+    as_written(folder / "text_encoder", spec.published)
     return folder
 
 
-def as_published(folder):
-    """The text encoder's files as they are on the hub: older tensor names, a flat configuration."""
+def as_written(folder, published):
+    """The text encoder's files as they are on the hub (older tensor names, a flat configuration), or
+    as libraries write them that know the language model as a part."""
+    rename = older_name if published else newer_name
     for path in folder.glob("*.safetensors"):
         tensors = load_file(path)
-        renamed = {older_name(name): value for name, value in tensors.items()}
+        renamed = {rename(name): value for name, value in tensors.items()}
         save_file(renamed, path, {"format": "pt"})
     for path in folder.glob("*.index*.json"):
         index = json.loads(path.read_text())
-        index["weight_map"] = {older_name(k): v for k, v in index["weight_map"].items()}
+        index["weight_map"] = {rename(k): v for k, v in index["weight_map"].items()}
         path.write_text(json.dumps(index))
+    if not published:
+        return
     path = folder / "config.json"
     config = json.loads(path.read_text())
     own = config.pop("text_config")
@@ -244,6 +248,13 @@ def older_name(name):
     if name.startswith("model.visual."):
         return name.removeprefix("model.")
     return name.replace("model.language_model.", "model.")
+
+
+def newer_name(name):
+    name = older_name(name)
+    if name.startswith("visual."):
+        return "model." + name
+    return name.replace("model.", "model.language_model.", 1)
 
 
 class Tapping(transformer_qwenimage.QwenDoubleStreamAttnProcessor2_0):
@@ -343,3 +354,102 @@ def reference(folder, call, variant=None, tap=None):
     if stop_at == call["steps"]:
         tensors["image"] = image
     return {k: v.detach().float().contiguous().clone() for k, v in tensors.items()}
+
+
+def relative(ours, theirs):
+    """max|ours − reference| / max|reference|"""
+    return ((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-30)).item()
+
+
+def random_spec(r: random.Random):
+    """A pipeline of random shape."""
+    channels = r.choice([1, 2, 4, 16])
+    levels = r.choice([1, 2, 3, 4])
+    vae = dict(
+        base_dim=r.choice([2, 4, 6]),
+        z_dim=channels,
+        dim_mult=[r.choice([1, 2, 3, 4]) for _ in range(levels)],
+        num_res_blocks=r.choice([1, 2]),
+        temperal_downsample=[r.random() < 0.5 for _ in range(levels - 1)],
+        latents_mean=[r.uniform(-1, 1) for _ in range(channels)],
+        latents_std=[r.uniform(0.5, 3) for _ in range(channels)],
+    )
+    heads = r.choice([1, 2, 4])
+    head = r.choice([4, 6, 8])
+    text = dict(
+        hidden_size=heads * head,
+        intermediate_size=r.choice([16, 40]),
+        num_attention_heads=heads,
+        num_key_value_heads=r.choice([h for h in (1, 2, 4) if heads % h == 0]),
+        num_hidden_layers=r.choice([1, 2, 3]),
+        hidden_act=r.choice(["silu", "silu", "gelu"]),
+        rms_norm_eps=r.choice([1e-5, 1e-6]),
+    )
+    scheduler = dict(
+        num_train_timesteps=1000,
+        shift=r.choice([1.0, 3.0]),
+        use_dynamic_shifting=r.random() < 0.8,
+        base_shift=0.5,
+        max_shift=r.choice([0.9, 1.15]),
+        base_image_seq_len=256,
+        max_image_seq_len=r.choice([4096, 8192]),
+        shift_terminal=r.choice([None, 0.02, 0.1]),
+        time_shift_type=r.choice(["exponential", "exponential", "linear"]),
+        use_karras_sigmas=r.random() < 0.1,
+    )
+    return Spec(
+        transformer=dict(
+            num_layers=r.choice([1, 2, 3, 4, 5]),
+            num_attention_heads=r.choice([1, 2, 3]),
+            axes_dims_rope=[r.choice([2, 4, 6]) for _ in range(3)],
+            zero_cond_t=r.random() < 0.2,
+        ),
+        vae=vae,
+        text=text,
+        scheduler=scheduler,
+        seed=r.randrange(1 << 30),
+        tokenizer=r.choice(["json", "vocab", "legacy"]),
+        published=r.random() < 0.5,
+        dtype=r.choice(["float32", "float16", "bfloat16"]),
+        variant=r.choice([None, None, "fp16"]),
+        shard=r.choice([None, None, "40KB"]),
+        merges=r.choice([60, 150, 240]),
+    )
+
+
+PROMPTS = [
+    "a red circle left of a blue square",
+    "Two  small GREEN stars,\tabove the heart!!  ",
+    "  don't WE'RE it's naïve café ﬁne ½ №5 ☃ 日本 e\u0301",
+    "",
+    " ",
+    "\n\n a red circle\r\n\n",
+    LONG,
+    "red circle " * 45,
+    "wow! <|endoftext|> 42 cats <|im_start|>x <tool_call>",
+    "photo, of: an_orange-cat (3.5) 'quoted' \u00a0 nbsp \n newline",
+]
+
+
+def random_call(r: random.Random, spec: Spec):
+    unit = 2 * spec.scale
+    height, width = (unit * r.randint(1, max(1, 48 // unit)) for _ in range(2))
+    # A terminal level takes two steps.
+    steps = r.choice([2, 3, 5]) if spec.scheduler["shift_terminal"] else r.choice([1, 2, 3, 5])
+    generator = torch.Generator().manual_seed(r.randrange(1 << 30))
+    shape = (1, spec.vae["z_dim"], height // spec.scale, width // spec.scale)
+    return dict(
+        prompt=r.choice(PROMPTS),
+        negative_prompt=r.choice([None, "", " ", "blurry " + r.choice(PROMPTS)]),
+        steps=steps,
+        guidance=r.choice([4.0, 7.5, 2.0, 1.0, 0.0]),
+        height=height,
+        width=width,
+        latents=torch.randn(shape, generator=generator),
+    )
+
+
+def random_tap(r: random.Random, spec: Spec):
+    """Beginnings of module paths to tap; `None`: the family's own choice."""
+    some = [f"transformer_blocks.{r.randrange(spec.transformer['num_layers'])}."]
+    return r.choice([None, some, ["transformer_blocks"]])
