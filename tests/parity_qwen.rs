@@ -1,94 +1,171 @@
 //! `foreseed trace` gives what diffusers gives, on tiny random pipelines that
 //! `tests/goldens/make_qwen.py` made: texts, latents after every step, attention maps, the image.
+//! And what Qwen-Image's loader cannot do is refused in words.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod parity;
 
-use candle_core::{Device, Tensor};
-use serde::Deserialize;
+use std::fs;
+use std::path::Path;
 
-/// max|ours − reference| / max|reference|
-const BAR: f32 = 2e-4;
-
-#[derive(Deserialize)]
-struct Case {
-    model: String,
-    prompt: String,
-    negative_prompt: Option<String>,
-    steps: usize,
-    stop_at: Option<usize>,
-    guidance: f64,
-    height: usize,
-    width: usize,
-    tap: Option<Vec<String>>,
-}
-
-fn goldens() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/qwen")
-}
-
-fn trace(case: &Case, golden: &Path, out: &Path) -> HashMap<String, Tensor> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_foreseed"));
-    command
-        .arg("trace")
-        .arg("--model")
-        .arg(goldens().join(&case.model))
-        .args(["--prompt", &case.prompt])
-        .args(["--steps", &case.steps.to_string()])
-        .args(["--guidance", &case.guidance.to_string()])
-        .args(["--height", &case.height.to_string()])
-        .args(["--width", &case.width.to_string()])
-        .arg("--latents")
-        .arg(golden)
-        .arg("--out")
-        .arg(out);
-    if let Some(negative) = &case.negative_prompt {
-        command.args(["--negative-prompt", negative]);
-    }
-    if let Some(stop_at) = case.stop_at {
-        command.args(["--stop-at", &stop_at.to_string()]);
-    }
-    if let Some(tap) = case.tap.as_ref().filter(|t| !t.is_empty()) {
-        command.args(["--tap", &tap.join(",")]);
-    }
-    let done = command.output().unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "trace failed: {said}");
-    candle_core::safetensors::load(out, &Device::Cpu).unwrap()
-}
-
-fn relative_difference(ours: &Tensor, reference: &Tensor) -> f32 {
-    assert_eq!(ours.dims(), reference.dims());
-    let largest = |t: &Tensor| t.abs().unwrap().flatten_all().unwrap().max(0).unwrap();
-    let value = |t: Tensor| t.to_scalar::<f32>().unwrap();
-    value(largest(&(ours - reference).unwrap())) / value(largest(reference)).max(1e-30)
-}
+use candle_core::{DType, Device};
+use foreseed::backbones::{self, Backbone, ModelFiles};
 
 #[test]
 fn every_tensor_is_diffusers_within_the_bar() {
-    let cases = std::fs::read(goldens().join("cases.json")).unwrap();
-    let cases: BTreeMap<String, Case> = serde_json::from_slice(&cases).unwrap();
-    let scratch = tempfile::tempdir().unwrap();
-    for (name, case) in &cases {
-        let golden = goldens().join(format!("{name}.safetensors"));
-        let ours = trace(case, &golden, &scratch.path().join("out.safetensors"));
-        let mut reference = candle_core::safetensors::load(&golden, &Device::Cpu).unwrap();
-        reference.remove("latents");
-        // Where a case asks for no map, the family's own choice is tapped and not compared.
-        let untapped = case.tap.as_ref().is_some_and(Vec::is_empty);
-        let compared = |key: &&String| !(untapped && key.starts_with("attn."));
-        assert_eq!(
-            ours.keys().filter(compared).collect::<BTreeSet<_>>(),
-            reference.keys().collect::<BTreeSet<_>>(),
-            "{name}: the tensors written"
-        );
-        for (key, reference) in &reference {
-            let difference = relative_difference(&ours[key], reference);
-            assert!(
-                difference <= BAR,
-                "{name}: {key} differs from diffusers by {difference:.1e}, more than {BAR:.0e}"
-            );
+    parity::assert_every_tensor_is_diffusers("qwen");
+}
+
+fn load(folder: &Path) -> foreseed::Result<Box<dyn Backbone>> {
+    let files = ModelFiles::folder(folder);
+    backbones::load(files, "tiny", &Device::Cpu, DType::F32)
+}
+
+fn golden(model: &str) -> Box<dyn Backbone> {
+    load(&parity::goldens("qwen").join(model)).unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => copy(&path, &to),
+            false => drop(fs::copy(&path, &to).unwrap()),
         }
+    }
+}
+
+/// What is said of the golden model `plain` when `from` in one of its files is made `to`.
+fn refusal(path: &str, from: &str, to: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&parity::goldens("qwen").join("plain"), folder.path());
+    let path = folder.path().join(path);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{} lacks {from}", path.display());
+    fs::write(path, text.replace(from, to)).unwrap();
+    match load(folder.path()) {
+        Ok(_) => panic!("a changed model was loaded"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn assert_says(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in: {text}");
+    }
+}
+
+#[test]
+fn other_pipelines_of_the_name_are_refused_with_what_is_supported() {
+    for other in ["QwenImageEditPlusPipeline", "QwenImage21Pipeline"] {
+        let text = refusal("model_index.json", "QwenImagePipeline", other);
+        assert_says(
+            &text,
+            &[other, "QwenImagePipeline", "StableDiffusionXLPipeline"],
+        );
+    }
+    let (own, other) = ("QwenImageTransformer2DModel", "QwenImage21Transformer");
+    let text = refusal("model_index.json", own, other);
+    assert_says(&text, &["transformer", own, other]);
+    let (own, other) = (
+        "Qwen2_5_VLForConditionalGeneration",
+        "Qwen3VLForConditionalGeneration",
+    );
+    let text = refusal("model_index.json", own, other);
+    assert_says(&text, &["text_encoder", own, other]);
+}
+
+#[test]
+fn another_architecture_under_the_same_classes_is_refused_by_what_makes_it_one() {
+    let config = "transformer/config.json";
+    for (from, to, name) in [
+        (
+            "\"use_layer3d_rope\": false",
+            "\"use_layer3d_rope\": true",
+            "use_layer3d_rope",
+        ),
+        (
+            "\"guidance_embeds\": false",
+            "\"guidance_embeds\": true",
+            "guidance_embeds",
+        ),
+        (
+            "\"zero_cond_t\"",
+            "\"refiner_layers\": 2, \"zero_cond_t\"",
+            "refiner_layers",
+        ),
+    ] {
+        let text = refusal(config, from, to);
+        assert_says(&text, &[config, name, "Qwen-Image-2512"]);
+    }
+}
+
+#[test]
+fn what_the_files_and_the_configuration_do_not_agree_on_is_named() {
+    let text = refusal(
+        "transformer/config.json",
+        "\"num_layers\": 2",
+        "\"num_layers\": 3",
+    );
+    assert_says(&text, &["transformer_blocks.2.", "missing", "transformer/"]);
+    let text = refusal("vae/config.json", "\"base_dim\": 4", "\"base_dim\": 8");
+    assert_says(&text, &["decoder.", "shape", "vae/"]);
+    let text = refusal(
+        "text_encoder/config.json",
+        "\"hidden_size\": 8",
+        "\"hidden_size\": 16",
+    );
+    assert_says(&text, &["joint_attention_dim is 8", "16"]);
+    let text = refusal(
+        "text_encoder/config.json",
+        "\"rope_type\": \"default\"",
+        "\"rope_type\": \"yarn\"",
+    );
+    assert_says(&text, &["yarn", "mrope"]);
+}
+
+#[test]
+fn words_are_where_the_denoiser_reads_them() {
+    let model = golden("published");
+    let prompt = "Two  small stars, don't!";
+    let words = model.words(prompt).unwrap();
+    let seen: Vec<&str> = words.iter().map(|w| w.text.as_str()).collect();
+    assert_eq!(seen, ["Two", "small", "stars", "don", "t"]);
+    let tokens = model.encode(prompt, None, 4.0).unwrap().positive;
+    let tokens = tokens.embeds.dim(1).unwrap();
+    for word in &words {
+        assert_eq!(&prompt[word.span.clone()], word.text);
+        assert!(!word.tokens.is_empty() && word.tokens.end < tokens);
+    }
+    // A prompt's first word stands behind the template, wherever that was cut.
+    let first = words[0].tokens.start;
+    assert_eq!(model.words("Two").unwrap()[0].tokens.start, first);
+    assert!(
+        words
+            .windows(2)
+            .all(|w| w[0].tokens.start < w[1].tokens.end)
+    );
+    let long = model.words(&"red circle ".repeat(400)).unwrap();
+    assert!(long.len() > 100 && long.len() < 700, "{}", long.len());
+    assert!(long.iter().all(|w| w.tokens.end <= 512));
+}
+
+#[test]
+fn guidance_runs_where_there_is_something_to_guide_away_from() {
+    let model = golden("plain");
+    for (negative, guidance, evaluations) in [
+        (None, 4.0, 1),
+        (Some(""), 4.0, 2),
+        (Some("blurry"), 1.0, 1),
+        (Some("blurry"), 1.5, 2),
+    ] {
+        assert_eq!(
+            model.evaluations_per_step(negative, guidance),
+            evaluations,
+            "{negative:?} at {guidance}"
+        );
+        let conditioning = model.encode("a", negative, guidance).unwrap();
+        assert_eq!(conditioning.negative.is_some(), evaluations == 2);
     }
 }

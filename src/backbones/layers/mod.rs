@@ -12,6 +12,7 @@ pub mod feed_forward;
 pub mod joint;
 pub mod linear;
 pub mod norm;
+pub mod patches;
 pub mod resnet;
 pub mod rotary;
 pub mod transformer;

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::Result;
 use crate::backbones::files::ModelFiles;
+use crate::backbones::layers::patches::PATCH;
 
 const PATH: &str = "transformer/config.json";
 
@@ -13,7 +14,7 @@ const PATH: &str = "transformer/config.json";
 #[serde(default)]
 pub struct Config {
     patch_size: usize,
-    /// Channels of a token: of a square of [`PATCH`]² latents.
+    /// Channels of a token: of a square of [`PATCH`]² latents, whatever `patch_size` says.
     pub in_channels: usize,
     out_channels: Option<usize>,
     pub num_layers: usize,
@@ -38,10 +39,6 @@ impl Default for Config {
         }
     }
 }
-
-/// Latents to a token, along each side: a constant of diffusers' pipeline, whatever `patch_size`
-/// says.
-pub const PATCH: usize = 2;
 
 /// All that the file may say; the last two make no difference for one picture out of one text:
 /// `zero_cond_t` is about the pictures that an edit starts from.

@@ -7,11 +7,12 @@ mod vae;
 
 use candle_core::{D, DType, Device, Tensor};
 
-use self::config::{Config, PATCH};
+use self::config::Config;
 use self::text::TextEncoder;
-use self::transformer::{Conditions, Streams, Transformer, packed, unpacked};
+use self::transformer::{Conditions, Streams, Transformer};
 use super::files::ModelFiles;
 use super::index::{Defaults, PipelineIndex};
+use super::layers::patches::{PATCH, pack, unpack};
 use super::scheduler::FlowMatchEuler;
 use super::tap::Tap;
 use super::weights::{Weights, weight_paths};
@@ -63,7 +64,9 @@ impl QwenImage {
                 vae_config.z_dim
             )));
         }
-        let text = TextEncoder::load(files, index, device, dtype)?;
+        let defaults = Defaults::read(files)?;
+        let length = defaults.max_sequence_length;
+        let text = TextEncoder::load(files, index, length, (device, dtype))?;
         if text.width() != config.joint_attention_dim {
             return Err(files.error(format!(
                 "transformer/config.json: joint_attention_dim is {}, and the text encoder gives {} \
@@ -75,11 +78,15 @@ impl QwenImage {
         let weights = Weights::open(files, "transformer", device, dtype)?;
         let transformer = Transformer::load(config, &weights, dtype)?;
         let mut weight_bytes = text.weight_bytes + weights.bytes();
-        let weights = Weights::open(files, "vae", device, dtype)?;
-        let vae = vae::Decoder::load(&vae_config, &weights, dtype)?;
+        // On the CPU there is no convolution in bf16.
+        let vae_dtype = match dtype {
+            DType::BF16 if device.is_cpu() => DType::F32,
+            other => other,
+        };
+        let weights = Weights::open(files, "vae", device, vae_dtype)?;
+        let vae = vae::Decoder::load(&vae_config, &weights, vae_dtype)?;
         weight_bytes += weights.bytes();
         let scale = vae_config.scale();
-        let defaults = Defaults::read(files)?;
         let (glimpsed, after) = transformer.attentions();
         let facts = Facts {
             family: "qwen-image",
@@ -242,11 +249,11 @@ impl Backbone for QwenImage {
     /// Guidance that keeps the length of every token's conditional prediction.
     fn guide(&self, negative: &Tensor, positive: &Tensor, guidance: f64) -> Result<Tensor> {
         let (_, _, height, width) = positive.dims4()?;
-        let (negative, positive) = (packed(negative)?, packed(positive)?);
+        let (negative, positive) = (pack(negative)?, pack(positive)?);
         let guided = (&negative + ((&positive - &negative)? * guidance)?)?;
         let length = |x: &Tensor| x.sqr()?.sum_keepdim(D::Minus1)?.sqrt();
         let ratio = (length(&positive)? / length(&guided)?)?;
-        unpacked(&guided.broadcast_mul(&ratio)?, (height, width))
+        unpack(&guided.broadcast_mul(&ratio)?, height, width)
     }
 
     fn decode(&self, latents: &Tensor) -> Result<Tensor> {

@@ -27,17 +27,26 @@ const MAX_SEQUENCE_LENGTH: usize = 512;
 pub struct TextEncoder {
     tokenizer: Qwen2Tokenizer,
     encoder: QwenText,
+    /// Tokens that the denoiser is given at most.
+    kept: usize,
     name: String,
     pub weight_bytes: u64,
 }
 
 impl TextEncoder {
+    /// `length`: tokens that the denoiser is given at most, where the pipeline's own are not meant.
     pub fn load(
         files: &ModelFiles,
         index: &PipelineIndex,
-        device: &Device,
-        dtype: DType,
+        length: Option<usize>,
+        (device, dtype): (&Device, DType),
     ) -> Result<Self> {
+        let kept = length.unwrap_or(MAX_SEQUENCE_LENGTH);
+        if kept == 0 || kept > TOKENIZER_MAX_LENGTH {
+            return Err(files.error(format!(
+                "foreseed.json: max_sequence_length is {kept}, and 1 to {TOKENIZER_MAX_LENGTH} can be"
+            )));
+        }
         index.check(files, &[("text_encoder", qwen_text::CLASS)])?;
         let class = index.class("tokenizer").unwrap_or("nothing");
         let length = TOKENIZER_MAX_LENGTH + DROPPED;
@@ -46,6 +55,7 @@ impl TextEncoder {
         Ok(Self {
             tokenizer,
             encoder: QwenText::load(files, "text_encoder", &weights, length)?,
+            kept,
             name: files.name().into(),
             weight_bytes: weights.bytes(),
         })
@@ -67,7 +77,7 @@ impl TextEncoder {
             ));
         }
         let states = self.encoder.forward(&ids)?;
-        let kept = (ids.len() - DROPPED).min(MAX_SEQUENCE_LENGTH);
+        let kept = (ids.len() - DROPPED).min(self.kept);
         Ok(TextState {
             embeds: states.narrow(1, DROPPED, kept)?.contiguous()?,
             pooled: None,
@@ -81,7 +91,7 @@ impl TextEncoder {
         let spans: Vec<_> = spans
             .iter()
             .skip(DROPPED)
-            .take(MAX_SEQUENCE_LENGTH)
+            .take(self.kept)
             .map(|span| within(span.start)..within(span.end))
             .collect();
         Ok(words_of(text, &spans))

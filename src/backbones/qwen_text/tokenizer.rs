@@ -109,3 +109,49 @@ fn post_processor(files: &ModelFiles, folder: &str) -> Result<Option<PostProcess
             .map_err(|e| files.error(format!("{path}: its post_processor is not known: {e}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn texts_become_the_ids_that_transformers_gives_them() {
+        let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/qwen");
+        let ids = std::fs::read(goldens.join("tokens.json")).unwrap();
+        let ids: BTreeMap<String, Vec<(String, Vec<u32>)>> = serde_json::from_slice(&ids).unwrap();
+        for (model, texts) in ids {
+            let files = ModelFiles::folder(goldens.join(&model));
+            let tokenizer =
+                Qwen2Tokenizer::load(&files, "tokenizer", "Qwen2Tokenizer", 1000).unwrap();
+            for (text, ids) in texts {
+                let tokens = tokenizer.encode(&text).unwrap();
+                assert_eq!(tokens.ids, ids, "{model}: {text:?}");
+                assert_eq!(tokens.spans.len(), ids.len());
+            }
+        }
+    }
+
+    #[test]
+    fn zz_all() {
+        let all = std::fs::read("/tmp/qtok/all.json").unwrap();
+        let ids: BTreeMap<String, Vec<(String, Vec<u32>)>> = serde_json::from_slice(&all).unwrap();
+        for (form, texts) in ids {
+            let files = ModelFiles::folder(format!("/tmp/qtok/{form}"));
+            let tokenizer =
+                Qwen2Tokenizer::load(&files, "tokenizer", "Qwen2Tokenizer", 100000).unwrap();
+            let mut n = 0;
+            for (text, ids) in texts {
+                n += 1;
+                assert_eq!(
+                    tokenizer.encode(&text).unwrap().ids,
+                    ids,
+                    "{form}: {text:?}"
+                );
+            }
+            println!("{form} {n} equal");
+        }
+    }
+}

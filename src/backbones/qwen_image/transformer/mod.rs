@@ -10,15 +10,16 @@ use candle_core::{D, DType, Device, Tensor};
 
 use self::block::Block;
 pub use self::block::Streams;
-use super::config::{Config, PATCH};
+use super::config::Config;
+use crate::Result;
 use crate::backbones::layers::activation::Activation;
 use crate::backbones::layers::embeddings::{Sinusoids, TimestepEmbedding};
 use crate::backbones::layers::linear::Linear;
 use crate::backbones::layers::norm::{LayerNorm, RmsNorm};
+use crate::backbones::layers::patches::{PATCH, pack, unpack};
 use crate::backbones::layers::rotary::Rotary;
 use crate::backbones::tap::Tap;
 use crate::backbones::weights::Weights;
-use crate::{Error, Result};
 
 /// Constants of diffusers' model, in no file.
 const EPS: f64 = 1e-6;
@@ -117,7 +118,7 @@ impl Transformer {
         let mut streams = Streams {
             image: self
                 .image_in
-                .forward(&packed(&latents.to_dtype(self.dtype)?)?)?,
+                .forward(&pack(&latents.to_dtype(self.dtype)?)?)?,
             text: self.text_in.forward(&text)?,
         };
         let time = self.time(conditions)?;
@@ -152,7 +153,8 @@ impl Transformer {
         let y = self
             .norm_out
             .forward_modulated(&streams.image, &scale, &shift)?;
-        unpacked(&self.out.forward(&y)?, conditions.size)
+        let (height, width) = conditions.size;
+        unpack(&self.out.forward(&y)?, height, width)
     }
 
     /// (rows, channels), activated.
@@ -207,29 +209,4 @@ impl Rotaries {
 /// Tokens of a picture along each side, of so many latents.
 fn tokens((height, width): (usize, usize)) -> (usize, usize) {
     (height / PATCH, width / PATCH)
-}
-
-/// Squares of latents as tokens: (rows, channels, height, width) → (rows, tokens, channels·[`PATCH`]²).
-pub fn packed(latents: &Tensor) -> Result<Tensor> {
-    let (rows, c, height, width) = latents.dims4()?;
-    if height % PATCH != 0 || width % PATCH != 0 {
-        return Err(Error::Internal(format!(
-            "{height}×{width} latents do not make whole tokens"
-        )));
-    }
-    let (h, w) = tokens((height, width));
-    Ok(latents
-        .reshape(&[rows, c, h, PATCH, w, PATCH])?
-        .permute([0, 2, 4, 1, 3, 5])?
-        .reshape((rows, h * w, c * PATCH * PATCH))?)
-}
-
-/// [`packed`], backwards.
-pub fn unpacked(x: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
-    let (rows, _, channels) = x.dims3()?;
-    let (h, w) = tokens((height, width));
-    let c = channels / (PATCH * PATCH);
-    Ok(x.reshape(&[rows, h, w, c, PATCH, PATCH])?
-        .permute([0, 3, 1, 4, 2, 5])?
-        .reshape((rows, c, height, width))?)
 }
