@@ -21,7 +21,7 @@ struct Tiny {
     text_alone: bool,
 }
 
-const TINY: [Tiny; 2] = [
+const TINY: [Tiny; 3] = [
     Tiny {
         folder: "sdxl/epsilon",
         guidance: 5.0,
@@ -38,6 +38,15 @@ const TINY: [Tiny; 2] = [
         middle: [12, 3, 5],
         queries: 15,
         keys: 24,
+        text_alone: false,
+    },
+    Tiny {
+        folder: "qwen/published",
+        guidance: 4.0,
+        evaluations: 1,
+        middle: [20, 3, 5],
+        queries: 15,
+        keys: 31,
         text_alone: false,
     },
 ];
@@ -180,7 +189,12 @@ fn same(a: &Observation, b: &Observation) {
 
 #[test]
 fn a_glimpsed_step_comes_out_the_same_to_the_bit_and_costs_no_more() {
-    let cases = [(&TINY[0], 5.0), (&TINY[0], 1.0), (&TINY[1], 3.5)];
+    let cases = [
+        (&TINY[0], 5.0),
+        (&TINY[0], 1.0),
+        (&TINY[1], 3.5),
+        (&TINY[2], 4.0),
+    ];
     for (tiny, guidance) in cases {
         let backbone = tiny.load();
         let backbone = backbone.as_ref();

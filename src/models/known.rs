@@ -48,7 +48,7 @@ pub static KNOWN: [Known; 4] = [
         licence: "Apache-2.0",
         parameters: 28_900_000_000,
         about: "Qwen-Image: any picture, and text in it",
-        supported: false,
+        supported: true,
     },
 ];
 

@@ -99,11 +99,6 @@ fn an_unknown_name_is_refused_with_what_there_is() {
         assert!(error.contains("Installed: pocket"), "{error}");
         assert!(error.len() < 500);
     }
-    let error = models.card("qwen-image").unwrap_err().to_string();
-    assert!(
-        error.contains("not supported by this version yet"),
-        "{error}"
-    );
     assert!(discover(Some("nonsense"), cache.path()).is_err());
     assert!(discover(Some(&path), cache.path()).is_err());
 }

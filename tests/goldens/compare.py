@@ -26,7 +26,7 @@ BAR = 2e-4
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--family", default="sdxl", choices=["sdxl", "flux"])
+    parser.add_argument("--family", default="sdxl", choices=["sdxl", "flux", "qwen"])
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--calls", type=int, default=2)
