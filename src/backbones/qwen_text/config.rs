@@ -73,7 +73,10 @@ impl Config {
         };
         let config: Self = serde_json::from_value(own).map_err(|e| bad(e.to_string()))?;
         let (heads, shared) = (config.num_attention_heads, config.key_heads());
-        if heads == 0 || !config.hidden_size.is_multiple_of(heads) || config.head() % 2 != 0 {
+        if heads == 0
+            || !config.hidden_size.is_multiple_of(heads)
+            || !config.head().is_multiple_of(2)
+        {
             return Err(bad(format!(
                 "hidden_size {} does not split into num_attention_heads {heads} of an even width",
                 config.hidden_size
