@@ -112,11 +112,11 @@ fn what_the_files_and_the_configuration_do_not_agree_on_is_named() {
     let text = refusal("vae/config.json", "\"base_dim\": 4", "\"base_dim\": 8");
     assert_says(&text, &["decoder.", "shape", "vae/"]);
     let text = refusal(
-        "text_encoder/config.json",
-        "\"hidden_size\": 8",
-        "\"hidden_size\": 16",
+        "transformer/config.json",
+        "\"joint_attention_dim\": 8",
+        "\"joint_attention_dim\": 16",
     );
-    assert_says(&text, &["joint_attention_dim is 8", "16"]);
+    assert_says(&text, &["joint_attention_dim is 16", "gives 8"]);
     let text = refusal(
         "text_encoder/config.json",
         "\"rope_type\": \"default\"",
