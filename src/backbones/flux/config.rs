@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 
-use super::packing::PATCH;
 use crate::Result;
 use crate::backbones::files::ModelFiles;
+use crate::backbones::layers::patches::PATCH;
 
 const PATH: &str = "transformer/config.json";
 

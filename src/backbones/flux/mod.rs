@@ -2,18 +2,18 @@
 
 mod blocks;
 mod config;
-mod packing;
+mod positions;
 mod text;
 mod transformer;
 
 use candle_core::{DType, Device, Tensor};
 
 use self::config::TransformerConfig;
-use self::packing::PATCH;
 use self::text::TextEncoders;
 use self::transformer::{Conditions, Halfway, Transformer};
 use super::files::ModelFiles;
 use super::index::{Defaults, PipelineIndex};
+use super::layers::patches::PATCH;
 use super::scheduler::FlowMatchEuler;
 use super::tap::Tap;
 use super::vae;

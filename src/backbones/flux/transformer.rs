@@ -6,12 +6,13 @@ use candle_core::{D, DType, Device, Tensor};
 
 use super::blocks::{DoubleBlock, NORM_EPS, SingleBlock};
 use super::config::TransformerConfig;
-use super::packing::{Layout, PATCH, Positions, pack, unpack};
+use super::positions::{Layout, Positions};
 use crate::Result;
 use crate::backbones::layers::activation::Activation;
 use crate::backbones::layers::embeddings::{Sinusoids, TimestepEmbedding};
 use crate::backbones::layers::linear::Linear;
 use crate::backbones::layers::norm::LayerNorm;
+use crate::backbones::layers::patches::{PATCH, pack, unpack};
 use crate::backbones::layers::rotary::Rotary;
 use crate::backbones::tap::Tap;
 use crate::backbones::weights::Weights;
