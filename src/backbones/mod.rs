@@ -6,12 +6,19 @@
 
 mod clip;
 mod files;
+mod flux;
+mod index;
 mod layers;
+mod qwen_image;
+mod qwen_text;
 mod scheduler;
 mod sdxl;
+mod t5;
 mod tap;
 mod vae;
+mod vocabulary;
 mod weights;
+mod words;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -32,21 +39,36 @@ pub fn load(
     dtype: DType,
 ) -> Result<Box<dyn Backbone>> {
     let files = files.named(name);
-    let index = sdxl::PipelineIndex::read(&files)?;
+    let index = index::PipelineIndex::read(&files)?;
     match index.pipeline() {
         Some(sdxl::CLASS) => Ok(Box::new(sdxl::Sdxl::load(&files, &index, device, dtype)?)),
-        Some(other) => Err(files.error(format!(
-            "its class {other} is not supported: {} is",
-            sdxl::CLASS
-        ))),
+        Some(flux::CLASS) => Ok(Box::new(flux::Flux::load(&files, &index, device, dtype)?)),
+        Some(qwen_image::CLASS) => Ok(Box::new(qwen_image::QwenImage::load(
+            &files, &index, device, dtype,
+        )?)),
+        Some(other) => {
+            let supported: Vec<&str> = FAMILIES.iter().map(|(class, _)| *class).collect();
+            Err(files.error(format!(
+                "its class {other} is not supported: {} are",
+                supported.join(" and ")
+            )))
+        }
         None => Err(files.error("model_index.json names no _class_name")),
     }
 }
 
+/// The classes of pipelines that are run, and the family that runs each.
+const FAMILIES: [(&str, &str); 3] = [
+    (sdxl::CLASS, "sdxl"),
+    (flux::CLASS, "flux"),
+    (qwen_image::CLASS, "qwen-image"),
+];
+
 /// The family that runs pipelines of this class, as `model_index.json` names it; `None` where this
 /// version has none.
 pub fn family_of(class: &str) -> Option<&'static str> {
-    (class == sdxl::CLASS).then_some("sdxl")
+    let found = FAMILIES.iter().find(|(known, _)| *known == class);
+    found.map(|(_, family)| *family)
 }
 
 /// What a family's loader found out about a model from its files.
@@ -79,6 +101,26 @@ pub struct Facts {
     pub glimpsed: Vec<String>,
     /// Bytes of the weights as loaded.
     pub weight_bytes: u64,
+}
+
+impl Facts {
+    /// Refuses a width or height that the model cannot draw.
+    fn check_size(&self, width: usize, height: usize) -> Result<()> {
+        for (field, value, default) in [
+            ("width", width, self.default_width),
+            ("height", height, self.default_height),
+        ] {
+            let multiple = self.size_multiple;
+            if value == 0 || value % multiple != 0 {
+                return Err(crate::Error::invalid(
+                    field,
+                    format!("{value} pixels do not fit this model"),
+                    format!("Send a multiple of {multiple}, such as {default}"),
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A text as the denoiser reads it.
@@ -166,6 +208,8 @@ pub struct DenoiserInput<'a> {
     pub latents: &'a Tensor,
     /// One a row, in the scheduler's own units.
     pub timesteps: &'a [f32],
+    /// The strength of guidance, one a row: for denoisers that were distilled to be told it.
+    pub guidance: &'a [f32],
     /// One a row; all of one token count.
     pub texts: &'a [&'a TextState],
     /// Pixels of the image to be.

@@ -119,12 +119,20 @@ impl Weights {
     /// All of the tensors, or those under `prefix` where the file puts them there: published files
     /// and newer libraries differ in such prefixes.
     pub fn root(&self, prefix: &str) -> Scope<'_> {
-        let dotted = format!("{prefix}.");
-        let prefixed = !prefix.is_empty() && self.index.keys().any(|k| k.starts_with(&dotted));
+        let prefixed = !prefix.is_empty() && self.has_under(prefix);
         Scope {
             weights: self,
-            prefix: if prefixed { dotted } else { String::new() },
+            prefix: match prefixed {
+                true => format!("{prefix}."),
+                false => String::new(),
+            },
         }
+    }
+
+    /// Whether there are tensors under `prefix`.
+    pub fn has_under(&self, prefix: &str) -> bool {
+        let dotted = format!("{prefix}.");
+        self.index.keys().any(|name| name.starts_with(&dotted))
     }
 
     pub fn device(&self) -> &Device {

@@ -55,18 +55,19 @@ struct Saying {
 pub fn sample(order: &Order<'_>, progress: &dyn Fn(Progress)) -> Result<Candidates> {
     let card = order.probe.card();
     let steps = card.at_steps.len();
-    let evaluations_a_step = if card.guidance > 1.0 { 2 } else { 1 };
+    let negative = order.settings.negative_prompt.as_deref();
+    let evaluations_a_step = order.backbone.evaluations_per_step(negative, card.guidance);
     let mut all = Candidates {
         model: card.model_name.clone(),
         metric: order.scorer.metric().into(),
         good: card.good,
         steps: card.steps,
-        evaluations_a_step,
+        evaluations_a_step: evaluations_a_step as usize,
         at_steps: card.at_steps.clone(),
         stops: race::stops(
             &card.at_steps,
             order.probe.judges_glimpses(),
-            evaluations_a_step as u64,
+            evaluations_a_step,
             |step, glimpse| order.probe.trust(step, glimpse),
         ),
         foreseen: vec![Vec::new(); steps],

@@ -30,7 +30,7 @@ pub static KNOWN: [Known; 4] = [
         licence: "Apache-2.0",
         parameters: 16_900_000_000,
         about: "FLUX.1 schnell: any picture in four steps",
-        supported: false,
+        supported: true,
     },
     Known {
         name: "flux-dev",
@@ -39,7 +39,7 @@ pub static KNOWN: [Known; 4] = [
         licence: "FLUX.1 dev non-commercial",
         parameters: 16_900_000_000,
         about: "FLUX.1 dev: any picture, 1024×1024",
-        supported: false,
+        supported: true,
     },
     Known {
         name: "qwen-image",
@@ -48,7 +48,7 @@ pub static KNOWN: [Known; 4] = [
         licence: "Apache-2.0",
         parameters: 28_900_000_000,
         about: "Qwen-Image: any picture, and text in it",
-        supported: false,
+        supported: true,
     },
 ];
 

@@ -21,6 +21,8 @@ pub enum Prediction {
     Epsilon,
     V,
     Sample,
+    /// The velocity from data to noise along a straight path: x = (1 − σ)·data + σ·noise.
+    Flow,
 }
 
 /// The noise levels of one run.

@@ -12,6 +12,7 @@ pub(super) struct Row {
     /// (1, channels, height, width)
     latents: Tensor,
     timestep: f32,
+    guidance: f32,
     text: TextState,
     width: usize,
     height: usize,
@@ -61,6 +62,7 @@ impl Row {
         Ok(Self {
             latents: trajectory.denoiser_input()?,
             timestep: trajectory.timestep(),
+            guidance: trajectory.guidance() as f32,
             text: text.clone(),
             width: trajectory.width(),
             height: trajectory.height(),
@@ -130,10 +132,12 @@ fn denoise(backbone: &dyn Backbone, rows: &[&Row]) -> Result<Vec<(Passed, Tapped
     };
     let latents: Vec<&Tensor> = rows.iter().map(|r| &r.latents).collect();
     let timesteps: Vec<f32> = rows.iter().map(|r| r.timestep).collect();
+    let guidance: Vec<f32> = rows.iter().map(|r| r.guidance).collect();
     let texts: Vec<&TextState> = rows.iter().map(|r| &r.text).collect();
     let input = DenoiserInput {
         latents: &Tensor::cat(&latents, 0)?,
         timesteps: &timesteps,
+        guidance: &guidance,
         texts: &texts,
         width: first.width,
         height: first.height,

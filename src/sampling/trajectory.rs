@@ -184,6 +184,11 @@ impl Trajectory {
         tensors.map(bytes).sum::<u64>() + self.half_bytes()
     }
 
+    /// The strength of guidance, as it was asked for.
+    pub(super) fn guidance(&self) -> f64 {
+        self.guidance
+    }
+
     /// What the denoiser is told the time is.
     pub(super) fn timestep(&self) -> f32 {
         self.schedule.timesteps[self.steps_done]
@@ -191,6 +196,9 @@ impl Trajectory {
 
     /// The latents as the denoiser takes them.
     pub(super) fn denoiser_input(&self) -> Result<Tensor> {
+        if self.schedule.prediction == Prediction::Flow {
+            return Ok(self.latents.clone());
+        }
         let sigma = self.schedule.sigmas[self.steps_done];
         divided(&self.latents, (sigma * sigma + 1.0).sqrt())
     }
@@ -213,14 +221,19 @@ impl Trajectory {
         let sigma = self.schedule.sigmas[self.steps_done];
         let next = self.schedule.sigmas[self.steps_done + 1];
         let x0 = match self.schedule.prediction {
-            Prediction::Epsilon => (&self.latents - (output * f64::from(sigma))?)?,
+            Prediction::Epsilon | Prediction::Flow => {
+                (&self.latents - (output * f64::from(sigma))?)?
+            }
             Prediction::V => {
                 let square = sigma * sigma + 1.0;
                 ((output * f64::from(-sigma / square.sqrt()))? + divided(&self.latents, square)?)?
             }
             Prediction::Sample => output.clone(),
         };
-        let slope = divided(&(&self.latents - &x0)?, sigma)?;
+        let slope = match self.schedule.prediction {
+            Prediction::Flow => output.clone(),
+            _ => divided(&(&self.latents - &x0)?, sigma)?,
+        };
         self.latents = (&self.latents + (slope * f64::from(next - sigma))?)?;
         self.steps_done += 1;
         self.previous_x0 = self.x0.replace(x0);

@@ -1,11 +1,13 @@
-"""Makes random SDXL pipelines, runs diffusers and `foreseed trace` on each, and prints the worst
+"""Makes random pipelines of a family, runs diffusers and `foreseed trace` on each, and prints the worst
 relative difference a tensor.
 
     cargo build --release
-    python tests/goldens/compare.py [--count 20] [--seed 0] [--binary target/release/foreseed]
+    python tests/goldens/compare.py [--family sdxl] [--count 20] [--seed 0]
+        [--binary target/release/foreseed]
 """
 
 import argparse
+import importlib
 import random
 import subprocess
 import sys
@@ -17,13 +19,14 @@ from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
 from diffusers.utils import logging as diffusers_logging
-from random_sdxl import build, random_call, random_spec, reference, relative
+from random_sdxl import relative
 
 BAR = 2e-4
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--family", default="sdxl", choices=["sdxl", "flux", "qwen"])
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--calls", type=int, default=2)
@@ -34,21 +37,18 @@ def main():
     diffusers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    family = importlib.import_module(f"random_{args.family}")
     worst_of_all, failures = 0.0, 0
     for i in range(args.seed, args.seed + args.count):
         r = random.Random(i)
-        spec = random_spec(r)
+        spec = family.random_spec(r)
         with tempfile.TemporaryDirectory() as scratch:
-            folder = build(spec, Path(scratch) / "model")
+            folder = family.build(spec, Path(scratch) / "model")
             for _ in range(args.calls):
-                call = random_call(r, spec)
-                blocks = {
-                    "down_blocks": any("Cross" in b for b in spec.unet["down_block_types"]),
-                    "mid": "Cross" in spec.unet["mid_block_type"],
-                    "up_blocks": any("Cross" in b for b in spec.unet["up_block_types"]),
-                }
-                tap = r.choice([None, [name for name, there in blocks.items() if there] or None])
-                problem, worst, where = compare(args.binary, folder, spec, call, tap, scratch)
+                call = family.random_call(r, spec)
+                tap = r.choice([None, family.prefixes(spec)])
+                answer = compare(args.binary, family, folder, spec, call, tap, scratch)
+                problem, worst, where = answer
                 worst_of_all = max(worst_of_all, worst)
                 state = problem or ("FAILS" if worst > BAR else "")
                 failures += bool(state)
@@ -61,17 +61,17 @@ def main():
     sys.exit(failures > 0)
 
 
-def compare(binary, folder, spec, call, tap, scratch):
+def compare(binary, family, folder, spec, call, tap, scratch):
     """(problem, worst relative difference, its tensor) of one call."""
     try:
-        theirs = reference(folder, call, spec.variant, tap)
+        theirs = family.run(folder, spec, call, tap)
     except Exception as e:  # what diffusers itself cannot run is no case
         return None, 0.0, f"(diffusers refuses: {type(e).__name__}: {str(e)[:100]})"
     latents, out = Path(scratch) / "in.safetensors", Path(scratch) / "out.safetensors"
     out.unlink(missing_ok=True)
     save_file({"latents": call["latents"]}, latents)
     command = [binary, "trace", "--model", folder, "--prompt", call["prompt"]]
-    if call["negative_prompt"] is not None:
+    if call.get("negative_prompt") is not None:
         command += ["--negative-prompt", call["negative_prompt"]]
     for name in ("steps", "guidance", "height", "width"):
         command += [f"--{name}", str(call[name])]

@@ -266,6 +266,21 @@ def reference(folder, call, variant=None, tap=None):
     return {k: v.detach().float().contiguous().clone() for k, v in tensors.items()}
 
 
+def run(folder, spec, call, tap):
+    """The reference of a call on what [`build`] wrote."""
+    return reference(folder, call, spec.variant, tap)
+
+
+def prefixes(spec):
+    """Beginnings of the paths of all blocks that can be tapped; None where there are none."""
+    blocks = {
+        "down_blocks": any("Cross" in b for b in spec.unet["down_block_types"]),
+        "mid": "Cross" in spec.unet["mid_block_type"],
+        "up_blocks": any("Cross" in b for b in spec.unet["up_block_types"]),
+    }
+    return [name for name, there in blocks.items() if there] or None
+
+
 def relative(ours, theirs):
     """max|ours − reference| / max|reference|"""
     return ((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-30)).item()

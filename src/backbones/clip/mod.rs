@@ -5,7 +5,7 @@ mod tokenizer;
 use candle_core::{D, Device, Tensor};
 use serde::Deserialize;
 
-pub use tokenizer::{ClipTokenizer, Tokens};
+pub use tokenizer::ClipTokenizer;
 
 use super::files::ModelFiles;
 use super::layers::activation::Activation;

@@ -60,6 +60,11 @@ impl Context {
         Ok(Self(Kind::Tensors { k, v }))
     }
 
+    /// Whether attending to it holds the scores of a few queries at a time rather than of all.
+    pub fn holds_few_scores(&self) -> bool {
+        matches!(self.0, Kind::Packed(_))
+    }
+
     pub fn bytes(&self) -> usize {
         match &self.0 {
             Kind::Packed(rows) => rows.iter().map(|c| c.bytes()).sum(),

@@ -47,6 +47,21 @@ impl Conv2d {
         Self::with_bias(scope, (inputs, outputs, kernel), (stride, padding), bias)
     }
 
+    /// What a causal convolution over time does to a video of one frame and keeps its size: the
+    /// frames before it are zeros, so that only the last slice of the kernel (out, in, k, k, k)
+    /// sees anything.
+    pub fn load_causal(
+        scope: &Scope<'_>,
+        inputs: usize,
+        outputs: usize,
+        kernel: usize,
+    ) -> Result<Self> {
+        let bias = scope.tensor("bias", &[outputs])?;
+        let weight = scope.tensor("weight", &[outputs, inputs, kernel, kernel, kernel])?;
+        let weight = weight.narrow(2, kernel - 1, 1)?.squeeze(2)?.contiguous()?;
+        Self::new(weight, bias, (1, (kernel - 1) / 2))
+    }
+
     fn with_bias(
         scope: &Scope<'_>,
         (inputs, outputs, kernel): (usize, usize, usize),
@@ -54,6 +69,12 @@ impl Conv2d {
         bias: Tensor,
     ) -> Result<Self> {
         let weight = scope.tensor("weight", &[outputs, inputs, kernel, kernel])?;
+        Self::new(weight, bias, (stride, padding))
+    }
+
+    /// `weight`: (out, in, k, k).
+    fn new(weight: Tensor, bias: Tensor, (stride, padding): (usize, usize)) -> Result<Self> {
+        let (outputs, inputs, kernel, _) = weight.dims4()?;
         let weights = if cpu::applies_to(&weight) {
             let area = kernel * kernel;
             let packed = cpu::with_values(&weight, |values| {

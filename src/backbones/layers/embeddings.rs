@@ -20,6 +20,17 @@ impl Sinusoids {
     /// n numbers → (n, channels). Computed on the CPU in f32 like the reference, whose rounding
     /// of the frequencies shows at large angles.
     pub fn forward(&self, values: &[f32], dtype: DType, device: &Device) -> Result<Tensor> {
+        self.forward_scaled(values, 1.0, dtype, device)
+    }
+
+    /// [`Sinusoids::forward`] with all angles times `scale`, rounded in the reference's order.
+    pub fn forward_scaled(
+        &self,
+        values: &[f32],
+        scale: f32,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor> {
         let half = self.channels / 2;
         let span = (half as f64 - self.freq_shift) as f32;
         let frequencies: Vec<f32> = (0..half)
@@ -27,8 +38,8 @@ impl Sinusoids {
             .collect();
         let mut out = Vec::with_capacity(values.len() * self.channels);
         for value in values {
-            let sines = frequencies.iter().map(|f| libm::sinf(value * f));
-            let cosines = frequencies.iter().map(|f| libm::cosf(value * f));
+            let sines = frequencies.iter().map(|f| libm::sinf(scale * (value * f)));
+            let cosines = frequencies.iter().map(|f| libm::cosf(scale * (value * f)));
             if self.flip_sin_to_cos {
                 out.extend(cosines.chain(sines));
             } else {

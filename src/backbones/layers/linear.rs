@@ -49,6 +49,13 @@ impl Linear {
         Self::new(weight, Some(scope.tensor("bias", &[outputs])?))
     }
 
+    /// [`Linear::load_conv1x1`] of a convolution over time as well, whose kernel is 1×1×1.
+    pub fn load_conv1x1x1(scope: &Scope<'_>, inputs: usize, outputs: usize) -> Result<Self> {
+        let weight = scope.tensor("weight", &[outputs, inputs, 1, 1, 1])?;
+        let weight = weight.reshape((outputs, inputs))?;
+        Self::new(weight, Some(scope.tensor("bias", &[outputs])?))
+    }
+
     fn new(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
         let weights = if cpu::applies_to(&weight) {

@@ -89,6 +89,26 @@ impl LayerNorm {
         })
     }
 
+    /// Without learned weights, as before a modulation: `scope` says where and as what it computes.
+    pub fn plain(scope: &Scope<'_>, channels: usize, eps: f64) -> Result<Self> {
+        let bias = scope.zeros(&[channels])?;
+        Ok(Self {
+            weight: bias.ones_like()?,
+            bias,
+            eps,
+        })
+    }
+
+    /// [`LayerNorm::forward`] of tokens (rows, tokens, channels), then scaled by 1 + `scale` and moved
+    /// by `shift`, each (rows, channels).
+    pub fn forward_modulated(&self, x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
+        let scale = (scale.unsqueeze(1)? + 1.0)?;
+        Ok(self
+            .forward(x)?
+            .broadcast_mul(&scale)?
+            .broadcast_add(&shift.unsqueeze(1)?)?)
+    }
+
     /// (…, channels)
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if cpu::applies_to(x) {
@@ -105,6 +125,31 @@ impl LayerNorm {
             &x.contiguous()?,
             &self.weight,
             &self.bias,
+            self.eps as f32,
+        )?)
+    }
+}
+
+/// Root-mean-square normalisation (Zhang and Sennrich 2019) over the last dimension.
+#[derive(Clone, Debug)]
+pub struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    pub fn load(scope: &Scope<'_>, channels: usize, eps: f64) -> Result<Self> {
+        Ok(Self {
+            weight: scope.tensor("weight", &[channels])?,
+            eps,
+        })
+    }
+
+    /// (…, channels)
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(candle_nn::ops::rms_norm(
+            &x.contiguous()?,
+            &self.weight,
             self.eps as f32,
         )?)
     }

@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 
+use super::spacing::{exponential, karras};
 use crate::backbones::files::ModelFiles;
 use crate::sampling::{Prediction, Schedule};
 use crate::{Error, Result};
@@ -287,27 +288,6 @@ impl EulerDiscrete {
         let w = ((low - log) / (low - high)).clamp(0.0, 1.0);
         ((1.0 - w) * below as f64 + w * (below + 1) as f64) as f32
     }
-}
-
-/// Noise levels by Karras et al. 2022, equation 5, with ρ = 7.
-fn karras(low: f64, high: f64, steps: usize) -> Vec<f64> {
-    const RHO: f64 = 7.0;
-    let (low, high) = (low.powf(1.0 / RHO), high.powf(1.0 / RHO));
-    (0..steps)
-        .map(|i| (high + ramp(i, steps) * (low - high)).powf(RHO))
-        .collect()
-}
-
-fn exponential(low: f64, high: f64, steps: usize) -> Vec<f64> {
-    let (low, high) = (low.ln(), high.ln());
-    (0..steps)
-        .map(|i| (high + ramp(i, steps) * (low - high)).exp())
-        .collect()
-}
-
-/// 0 to 1 over the steps; a single step stays at 0.
-fn ramp(i: usize, steps: usize) -> f64 {
-    i as f64 / (steps.max(2) - 1) as f64
 }
 
 /// σ = √((1 − ᾱ) / ᾱ) at each training step, in f32 where the reference computes in f32.

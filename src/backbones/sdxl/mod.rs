@@ -5,13 +5,12 @@ mod text;
 mod unet;
 
 use candle_core::{DType, Device, Tensor};
-use serde::Deserialize;
-use serde_json::Value;
 
 use self::config::UnetConfig;
 use self::text::TextEncoders;
 use self::unet::{Conditions, Halfway, Unet};
 use super::files::ModelFiles;
+use super::index::{Defaults, PipelineIndex};
 use super::scheduler::EulerDiscrete;
 use super::tap::Tap;
 use super::vae::{self, tiny, tiny::TinyDecoder};
@@ -31,43 +30,6 @@ const DEFAULT_SAMPLE_SIZE: usize = 128;
 const PIXEL_MULTIPLE: usize = 8;
 /// Original height and width, crop top and left, target height and width.
 const NUMBERS: usize = 6;
-
-/// `model_index.json`.
-#[derive(Debug)]
-pub struct PipelineIndex(Value);
-
-impl PipelineIndex {
-    pub fn read(files: &ModelFiles) -> Result<Self> {
-        files.json("model_index.json").map(Self)
-    }
-
-    /// The pipeline's own class.
-    pub fn pipeline(&self) -> Option<&str> {
-        self.0.get("_class_name").and_then(Value::as_str)
-    }
-
-    /// A component's class; `None` where the pipeline goes without it.
-    pub fn class(&self, component: &str) -> Option<&str> {
-        self.0.get(component)?.get(1)?.as_str()
-    }
-
-    fn flag(&self, name: &str, default: bool) -> bool {
-        self.0.get(name).and_then(Value::as_bool).unwrap_or(default)
-    }
-}
-
-/// `foreseed.json`, which a model may bring along: what it is best run with, where that differs
-/// from diffusers' defaults.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Defaults {
-    steps: Option<usize>,
-    guidance: Option<f64>,
-    width: Option<usize>,
-    height: Option<usize>,
-}
-
-const DEFAULTS: &str = "foreseed.json";
 
 /// An SDXL pipeline, loaded.
 #[derive(Debug)]
@@ -92,17 +54,8 @@ impl Sdxl {
         device: &Device,
         dtype: DType,
     ) -> Result<Self> {
-        for (component, class) in [("unet", "UNet2DConditionModel"), ("vae", "AutoencoderKL")] {
-            match index.class(component) {
-                Some(found) if found == class => {}
-                found => {
-                    return Err(files.error(format!(
-                        "model_index.json: {component} is a {}, which is not supported: {class} is",
-                        found.unwrap_or("nothing")
-                    )));
-                }
-            }
-        }
+        let expected = [("unet", "UNet2DConditionModel"), ("vae", "AutoencoderKL")];
+        index.check(files, &expected)?;
         let scheduler = EulerDiscrete::load(files)?;
         let text = TextEncoders::load(files, index, device, dtype)?;
         let unet_config = UnetConfig::read(files)?;
@@ -117,11 +70,7 @@ impl Sdxl {
         let weights = Weights::open(files, "unet", device, dtype)?;
         let unet = Unet::load(unet_config.clone(), &weights, dtype)?;
         let mut weight_bytes = text.weight_bytes + weights.bytes();
-        // The published VAE overflows in f16; its configuration says so.
-        let vae_dtype = match dtype {
-            DType::F16 if vae_config.force_upcast => DType::F32,
-            other => other,
-        };
+        let vae_dtype = vae_config.dtype(dtype, device);
         let weights = Weights::open(files, "vae", device, vae_dtype)?;
         let vae = vae::Decoder::load(&vae_config, &weights, vae_dtype)?;
         weight_bytes += weights.bytes();
@@ -131,10 +80,7 @@ impl Sdxl {
         let (height, width) = unet_config
             .sample_size
             .unwrap_or((DEFAULT_SAMPLE_SIZE, DEFAULT_SAMPLE_SIZE));
-        let defaults: Defaults = match files.has(DEFAULTS) {
-            true => files.json(DEFAULTS)?,
-            false => Defaults::default(),
-        };
+        let defaults = Defaults::read(files)?;
         let attentions = unet.cross_attentions();
         let glimpsed = [attentions.down, attentions.mid.clone()].concat();
         let facts = Facts {
@@ -324,19 +270,7 @@ impl Backbone for Sdxl {
     }
 
     fn schedule(&self, steps: usize, width: usize, height: usize) -> Result<Schedule> {
-        for (field, value) in [("width", width), ("height", height)] {
-            let multiple = self.facts.size_multiple;
-            if value == 0 || value % multiple != 0 {
-                return Err(Error::invalid(
-                    field,
-                    format!("{value} pixels do not fit this model"),
-                    format!(
-                        "Send a multiple of {multiple}, such as {}",
-                        self.facts.default_width
-                    ),
-                ));
-            }
-        }
+        self.facts.check_size(width, height)?;
         self.scheduler.schedule(steps)
     }
 

@@ -2,11 +2,12 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::PipelineIndex;
 use crate::Result;
-use crate::backbones::clip::{ClipOutput, ClipText, ClipTokenizer, Tokens, concatenated};
+use crate::backbones::clip::{ClipOutput, ClipText, ClipTokenizer, concatenated};
 use crate::backbones::files::ModelFiles;
+use crate::backbones::index::PipelineIndex;
 use crate::backbones::weights::Weights;
+use crate::backbones::words::words_of;
 use crate::backbones::{TextState, Word};
 
 /// Encoders with their tokenizers.
@@ -128,58 +129,6 @@ impl TextEncoders {
     /// The text's words, runs of letters and digits, by the first tokenizer's tokens.
     pub fn words(&self, text: &str) -> Result<Vec<Word>> {
         let tokens = self.encoders[0].0.encode(text)?;
-        Ok(words_of(text, &tokens))
-    }
-}
-
-fn words_of(text: &str, tokens: &Tokens) -> Vec<Word> {
-    let mut words = Vec::new();
-    let mut start = None;
-    let end_of_text = [(text.len(), ' ')];
-    for (at, c) in text.char_indices().chain(end_of_text) {
-        match (start, c.is_alphanumeric()) {
-            (None, true) => start = Some(at),
-            (Some(from), false) => {
-                words.push(from..at);
-                start = None;
-            }
-            _ => {}
-        }
-    }
-    words
-        .into_iter()
-        .filter_map(|span| {
-            let touches = |i: &usize| {
-                let token = &tokens.spans[*i];
-                token.start < span.end && token.end > span.start
-            };
-            // A word that the encoder cut off has no token.
-            let first = (0..tokens.spans.len()).find(touches)?;
-            let last = (0..tokens.spans.len()).rev().find(touches)?;
-            Some(Word {
-                text: text[span.clone()].to_owned(),
-                span,
-                tokens: first..last + 1,
-            })
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_know_their_bytes_and_tokens_and_what_was_cut_off_is_no_word() {
-        let tokens = Tokens {
-            ids: vec![0, 5, 6, 7, 1],
-            spans: vec![0..0, 0..1, 2..5, 5..6, 0..0],
-        };
-        let words = words_of("a réd? cut", &tokens);
-        let seen: Vec<_> = words
-            .iter()
-            .map(|w| (w.text.as_str(), w.span.clone(), w.tokens.clone()))
-            .collect();
-        assert_eq!(seen, [("a", 0..1, 1..2), ("réd", 2..6, 2..4)]);
+        Ok(words_of(text, &tokens.spans))
     }
 }

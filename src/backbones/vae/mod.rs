@@ -2,7 +2,7 @@
 
 pub mod tiny;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 
 use super::files::ModelFiles;
@@ -118,6 +118,16 @@ impl Config {
             ));
         }
         Ok(config)
+    }
+
+    /// What to compute a pipeline's VAE in whose other parts are `dtype`. The published VAEs overflow
+    /// in f16, which their configurations say; and on the CPU there is no convolution in bf16.
+    pub fn dtype(&self, dtype: DType, device: &Device) -> DType {
+        match dtype {
+            DType::F16 if self.force_upcast => DType::F32,
+            DType::BF16 if device.is_cpu() => DType::F32,
+            other => other,
+        }
     }
 
     /// Pixels to one latent, along each side.
