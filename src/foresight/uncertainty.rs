@@ -11,10 +11,10 @@ use crate::probe::shares::Shares;
 /// Half the width of a 90 % interval, in standard deviations of a normal error.
 const Z90: f64 = 1.6449;
 
-/// The variance of a scene's expected quality from one common wording of it to another, as pocket's
-/// rewordings of weak prompts show it (indistinguishable from none: at most this), and how many
-/// wordings' worth of evidence that is.
-const USUAL_WORDING_VARIANCE: f64 = 0.0005;
+/// The variance of a scene's expected quality from one wording of it to another, as pocket's rewordings
+/// show it (a tenth of that where nothing is named twice), and how many wordings' worth of evidence
+/// that is.
+const USUAL_WORDING_VARIANCE: f64 = 0.002;
 const EVIDENCE: f64 = 20.0;
 
 /// A point and, where the predictions are calibrated, the interval around it that holds 90 %.

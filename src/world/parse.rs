@@ -258,7 +258,10 @@ impl Reader {
                 && (colour.is_none() || object.colour == colour)
                 && (size.is_none() || object.size == size)
         };
-        let start = objects.iter().position(fits)?;
+        // Of "a small red circle" and "a red circle", "the red circle" is the second.
+        let named =
+            |object: &Object| fits(object) && object.colour == colour && object.size == size;
+        let start = (objects.iter().position(named)).or_else(|| objects.iter().position(fits))?;
         let same = objects[start..]
             .iter()
             .take_while(|object| **object == objects[start])
@@ -287,7 +290,9 @@ impl Reader {
                     side,
                     object,
                 };
-                if !self.reading.scene.relations.contains(&relation) {
+                // "A left of B, B right of A" asks for one thing, said twice.
+                let said = |known: &Relation| *known == relation || *known == relation.inverse();
+                if !self.reading.scene.relations.iter().any(said) {
                     self.reading.scene.relations.push(relation);
                     self.reading.relations.push(range.clone());
                 }

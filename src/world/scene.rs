@@ -115,6 +115,17 @@ pub struct Relation {
     pub object: usize,
 }
 
+impl Relation {
+    /// The same, said of the other object.
+    pub fn inverse(self) -> Self {
+        Self {
+            subject: self.object,
+            side: self.side.inverse(),
+            object: self.subject,
+        }
+    }
+}
+
 /// What a prompt asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scene {

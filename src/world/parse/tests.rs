@@ -23,6 +23,39 @@ fn every_wording_of_a_scene_reads_as_that_scene() {
 }
 
 #[test]
+fn what_is_named_again_is_not_asked_for_twice() {
+    use crate::world::random::Random;
+    use crate::world::wording::{Style, Telling, word};
+    let mut same = 0;
+    let all = prompts(Split::Train, 300, 6);
+    for prompt in &all {
+        for telling in [
+            Telling::Paired,
+            Telling::BothEnds,
+            Telling::Listed,
+            Telling::Again,
+        ] {
+            let style = Style {
+                telling,
+                ..Style::PLAIN
+            };
+            let text = word(&prompt.scene, &style, &mut Random::new(3));
+            // Of two objects that are alike, "the red circle" does not say which.
+            let distinct = |i: usize| {
+                let objects = &prompt.scene.objects;
+                objects[..i].iter().all(|other| *other != objects[i])
+            };
+            if (0..prompt.scene.objects.len()).all(distinct) {
+                same += 1;
+                let read = scene(&text);
+                assert!(read.asks_the_same_as(&prompt.scene), "{text:?}: {read:?}");
+            }
+        }
+    }
+    assert!(same > all.len(), "{same}");
+}
+
+#[test]
 fn case_punctuation_and_filler_do_not_matter() {
     let plain = scene("a red circle left of a blue square on a white background");
     for text in [
