@@ -7,13 +7,14 @@ use crate::foresight::race::Stop;
 use crate::probe::Prediction;
 
 /// The rows of the table, the shipped probe last.
-pub const PREDICTORS: [&str; 10] = [
+pub const PREDICTORS: [&str; 11] = [
     "random",
     "prompt-only",
     "attention-entropy",
     "attention-peak",
     "attention-spread",
     "x0-preview",
+    "small-preview",
     "attention-probe",
     "glimpse",
     "probe-shuffled",

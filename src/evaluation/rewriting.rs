@@ -21,9 +21,9 @@ use crate::{Error, Result};
 
 /// Keeps the draw of a random rewording apart from other draws.
 const BY_CHANCE: u64 = 0x5eed;
-/// What refining one prompt takes, in steps of single trajectories: about seven wordings of six
+/// What refining one prompt takes, in steps of single trajectories: about seven wordings of eight
 /// seeds to step 5.
-const STEPS_TO_REFINE: usize = 210;
+const STEPS_TO_REFINE: usize = 280;
 /// The picked wording and a random one.
 const WORDINGS: usize = 2;
 

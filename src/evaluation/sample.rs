@@ -184,11 +184,11 @@ fn say(
     observation: &Observation,
 ) -> Result<Saying> {
     let probe = order.probe;
-    let preview = preview::score(order.backbone, order.scorer, prompt, &observation.x0)?;
+    let small = preview::score(order.backbone, order.scorer, prompt, &observation.x0)?;
     let look = Look {
         observation,
         words,
-        preview: Some(&preview),
+        preview: Some(&small),
     };
     let before = match &observation.previous_x0 {
         Some(x0) => Some(preview::score(order.backbone, order.scorer, prompt, x0)?),
@@ -203,10 +203,12 @@ fn say(
     }
     let mut by_network = BTreeMap::new();
     if order.baselines {
-        // The baseline's own preview is decoded by the VAE, as good as it gets.
+        // Decoded by the VAE, as good as it gets; the probe itself reads what a small decoder makes
+        // in a fraction of the time.
         let preview = picture(order.backbone, &observation.x0.unsqueeze(0)?)?;
         let preview = order.scorer.score(prompt, &preview)?;
         by_predictor.insert("x0-preview".into(), preview.value);
+        by_predictor.insert("small-preview".into(), small.value);
         for design in probe.designs() {
             // What a glimpse says is told by its own features.
             if design == Design::Glimpse {

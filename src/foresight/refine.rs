@@ -6,15 +6,15 @@ use super::predictor::Predictor;
 use super::race::Moment;
 use super::replies::{BestWording, RefineReply, TriedWording, WeakWord};
 use super::requests::RefineRequest;
-use super::rewrites::rewrites;
-use super::uncertainty::{Estimate, prompt_mean, wording_gains};
+use super::rewrites::{Rewrite, rewrites};
+use super::uncertainty::{Estimate, Usual, Wording, prompt_mean, wording_gains};
 use super::{Caller, Foresight, advice, validate};
 use crate::Result;
 use crate::candidate::Seed;
 use crate::probe::Prediction;
 
 /// Seeds a wording: the gain is a mean of paired differences, so few are enough to see a large one.
-const DEFAULT_COUNT: u32 = 6;
+const DEFAULT_COUNT: u32 = 8;
 /// Wordings of its own that are tried in a round.
 const OWN_REWRITES: usize = 6;
 
@@ -66,15 +66,30 @@ impl Foresight {
     }
 }
 
+/// A wording that nothing is known of beforehand.
+fn of_the_caller(prompt: &str) -> Rewrite {
+    Rewrite {
+        prompt: prompt.into(),
+        usual: Usual::UNKNOWN,
+    }
+}
+
 /// A wording and what each seed of it is predicted to come to.
 struct Tried {
-    prompt: String,
+    wording: Rewrite,
     predictions: Vec<Prediction>,
 }
 
 impl Tried {
     fn predictions(&self) -> Vec<&Prediction> {
         self.predictions.iter().collect()
+    }
+
+    fn predicted(&self) -> Wording<'_> {
+        Wording {
+            predictions: self.predictions(),
+            usual: self.wording.usual,
+        }
     }
 }
 
@@ -92,7 +107,7 @@ impl Trial {
     /// of the best so far; ends when a round finds nothing better.
     async fn run(&mut self, call: &mut Call<'_>, request: &RefineRequest) -> Result<()> {
         if !self
-            .try_wordings(call, vec![request.prompt.clone()])
+            .try_wordings(call, vec![of_the_caller(&request.prompt)])
             .await?
         {
             return Ok(());
@@ -100,11 +115,11 @@ impl Trial {
         for round in 0..request.rounds.unwrap_or(1) {
             let before = self.best();
             let wordings = match (&request.variants, round) {
-                (Some(variants), 0) => variants.clone(),
+                (Some(variants), 0) => variants.iter().map(|v| of_the_caller(v)).collect(),
                 _ => {
                     let weak = self.weak_words(before)?;
                     rewrites(
-                        &self.tried[before].prompt,
+                        &self.tried[before].wording.prompt,
                         &weak,
                         self.closed_world,
                         OWN_REWRITES,
@@ -120,20 +135,21 @@ impl Trial {
 
     /// Predicts each wording that was not tried yet on every seed. False where patience ended: only
     /// wordings whose every seed was predicted are kept.
-    async fn try_wordings(&mut self, call: &mut Call<'_>, wordings: Vec<String>) -> Result<bool> {
-        let mut fresh: Vec<String> = Vec::new();
+    async fn try_wordings(&mut self, call: &mut Call<'_>, wordings: Vec<Rewrite>) -> Result<bool> {
+        let mut fresh: Vec<Rewrite> = Vec::new();
         for wording in wordings {
-            if !fresh.contains(&wording) && self.tried.iter().all(|t| t.prompt != wording) {
+            let mut known = fresh.iter().chain(self.tried.iter().map(|t| &t.wording));
+            if known.all(|other| other.prompt != wording.prompt) {
                 fresh.push(wording);
             }
         }
         let moment = Moment::after(self.predictor.at_step);
         call.foresee(fresh.len() * self.seeds.len() * moment.step);
-        for prompt in fresh {
+        for wording in fresh {
             let candidates: Vec<_> = self
                 .seeds
                 .iter()
-                .map(|seed| self.opened.candidate(&prompt, *seed))
+                .map(|seed| self.opened.candidate(&wording.prompt, *seed))
                 .collect();
             let predictions: Option<Vec<Prediction>> = call
                 .predictions(&self.opened, &self.predictor, &candidates, moment, None)
@@ -142,7 +158,7 @@ impl Trial {
                 .collect();
             match predictions {
                 Some(predictions) => self.tried.push(Tried {
-                    prompt,
+                    wording,
                     predictions,
                 }),
                 None => return Ok(false),
@@ -153,7 +169,7 @@ impl Trial {
 
     /// What each wording gains over the original, which gains nothing, on fresh seeds.
     fn gains(&self) -> Vec<Option<Estimate>> {
-        let all: Vec<Vec<&Prediction>> = self.tried.iter().map(Tried::predictions).collect();
+        let all: Vec<Wording<'_>> = self.tried.iter().map(Tried::predicted).collect();
         wording_gains(&all, self.predictor.shares())
     }
 
@@ -168,7 +184,7 @@ impl Trial {
         let Some(tried) = self.tried.get(index) else {
             return Ok(Vec::new());
         };
-        weak_words_of(&self.opened, &tried.prompt, &tried.predictions())
+        weak_words_of(&self.opened, &tried.wording.prompt, &tried.predictions())
     }
 
     fn reply(self, call: &mut Call<'_>, original: &str) -> Result<RefineReply> {
@@ -180,7 +196,7 @@ impl Trial {
             prompt: self
                 .tried
                 .get(best)
-                .map_or(original, |t| &t.prompt)
+                .map_or(original, |t| &t.wording.prompt)
                 .to_string(),
             expected_quality: self.tried.get(best).and_then(expected).map(|e| e.point),
             gain: gain.map_or(0.0, |g| g.point),
@@ -191,7 +207,7 @@ impl Trial {
             .iter()
             .filter_map(|tried| {
                 expected(tried).map(|expected| TriedWording {
-                    prompt: tried.prompt.clone(),
+                    prompt: tried.wording.prompt.clone(),
                     expected_quality: expected.point,
                     interval: expected.interval,
                 })

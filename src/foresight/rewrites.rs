@@ -5,8 +5,17 @@
 
 use super::replies::WeakWord;
 use super::rewordings::rewordings;
+use super::uncertainty::Usual;
 
 const TEMPLATES: &str = include_str!("../../prompts/rewrites.txt");
+
+/// A prompt in other words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rewrite {
+    pub prompt: String,
+    /// What such rewrites gain on other prompts.
+    pub usual: Usual,
+}
 
 /// Up to `at_most` rewrites of `prompt`, each different from it and from one another, those aimed at
 /// its weak words first.
@@ -15,27 +24,27 @@ pub fn rewrites(
     weak_words: &[WeakWord],
     closed_world: bool,
     at_most: usize,
-) -> Vec<String> {
+) -> Vec<Rewrite> {
     let candidates = if closed_world {
         rewordings(prompt, weak_words)
     } else {
         from_templates(prompt, weak_words)
     };
-    let mut rewrites: Vec<String> = Vec::new();
+    let mut rewrites: Vec<Rewrite> = Vec::new();
     for candidate in candidates {
         if rewrites.len() == at_most {
             break;
         }
         // Text encoders read capitals as small letters.
-        let new = |other: &str| !candidate.eq_ignore_ascii_case(other);
-        if new(prompt) && rewrites.iter().all(|other| new(other)) {
+        let new = |other: &str| !candidate.prompt.eq_ignore_ascii_case(other);
+        if new(prompt) && rewrites.iter().all(|other| new(&other.prompt)) {
             rewrites.push(candidate);
         }
     }
     rewrites
 }
 
-fn from_templates(prompt: &str, weak_words: &[WeakWord]) -> Vec<String> {
+fn from_templates(prompt: &str, weak_words: &[WeakWord]) -> Vec<Rewrite> {
     let mut fillers: Vec<&str> = Vec::new();
     let mut templates: Vec<&str> = Vec::new();
     for line in TEMPLATES.lines().map(str::trim) {
@@ -58,6 +67,10 @@ fn from_templates(prompt: &str, weak_words: &[WeakWord]) -> Vec<String> {
                 ),
                 None => (!text.contains('{')).then_some(text),
             }
+        })
+        .map(|prompt| Rewrite {
+            prompt,
+            usual: Usual::UNKNOWN,
         })
         .collect()
 }
@@ -128,10 +141,15 @@ mod tests {
             .collect()
     }
 
+    fn texts(prompt: &str, weak_words: &[&str], at_most: usize) -> Vec<String> {
+        let made = rewrites(prompt, &weak(weak_words), false, at_most);
+        made.into_iter().map(|r| r.prompt).collect()
+    }
+
     #[test]
     fn rewrites_differ_from_the_prompt_and_from_one_another() {
         let prompt = "a beautiful small red fox behind an old, very rusty gate";
-        let made = rewrites(prompt, &weak(&["gate", "fox"]), false, 10);
+        let made = texts(prompt, &["gate", "fox"], 10);
         assert!(made.len() >= 5, "{made:#?}");
         for (i, rewrite) in made.iter().enumerate() {
             assert_ne!(rewrite, prompt);
@@ -146,9 +164,9 @@ mod tests {
 
     #[test]
     fn filler_is_dropped_with_its_commas() {
-        let made = rewrites("a fox, 8k, highly detailed", &[], false, 1);
+        let made = texts("a fox, 8k, highly detailed", &[], 1);
         assert_eq!(made, ["a fox"]);
-        let all_filler = rewrites("masterpiece, best quality", &[], false, 1);
+        let all_filler = texts("masterpiece, best quality", &[], 1);
         assert!(all_filler[0].contains("masterpiece"), "{all_filler:?}");
     }
 
@@ -164,13 +182,13 @@ mod tests {
 
     #[test]
     fn no_weak_word_still_gives_a_rewrite() {
-        let made = rewrites("a fox", &[], false, 10);
+        let made = texts("a fox", &[], 10);
         assert!(!made.is_empty());
         assert!(made.iter().all(|m| !m.contains('{')), "{made:?}");
     }
 
     #[test]
     fn no_more_than_asked_for() {
-        assert_eq!(rewrites("a fox", &weak(&["fox"]), false, 2).len(), 2);
+        assert_eq!(texts("a fox", &["fox"], 2).len(), 2);
     }
 }

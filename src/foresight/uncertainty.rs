@@ -11,12 +11,6 @@ use crate::probe::shares::Shares;
 /// Half the width of a 90 % interval, in standard deviations of a normal error.
 const Z90: f64 = 1.6449;
 
-/// The variance of a scene's expected quality from one wording of it to another, as pocket's rewordings
-/// show it (a tenth of that where nothing is named twice), and how many wordings' worth of evidence
-/// that is.
-const USUAL_WORDING_VARIANCE: f64 = 0.002;
-const EVIDENCE: f64 = 20.0;
-
 /// A point and, where the predictions are calibrated, the interval around it that holds 90 %.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
@@ -45,34 +39,65 @@ pub fn prompt_mean(
 ///
 /// The best of several noisy figures promises too much. The differences between the wordings' means
 /// are partly the luck of these seeds, which the spread of the paired differences shows; the rest is
-/// what the wordings are expected to differ by. Each gain is shrunk to the share of the latter
-/// (empirical Bayes, Efron & Morris 1973): what is left is expected of it, whichever is picked.
-pub fn wording_gains(wordings: &[Vec<&Prediction>], shares: Shares) -> Vec<Option<Estimate>> {
+/// what such wordings usually are apart. Each gain is shrunk, towards what its wording usually gains, to
+/// the share of the latter (Bayes' estimate of a normal mean): what is left is expected of it, whichever
+/// is picked.
+pub fn wording_gains(wordings: &[Wording<'_>], shares: Shares) -> Vec<Option<Estimate>> {
     let Some(first) = wordings.first() else {
         return Vec::new();
     };
-    let paired: Vec<Option<Paired>> = wordings.iter().map(|to| Paired::new(first, to)).collect();
-    // How far the wordings are apart, and what of that is luck: half of a difference's.
-    let known: Vec<&Paired> = paired.iter().flatten().collect();
-    let rivals = &known[1.min(known.len())..];
-    let gains: Vec<f64> = known.iter().map(|p| p.gain).collect();
-    let (Some(centre), Some(luck)) = (
-        mean(&gains),
-        mean(&rivals.iter().map(|p| 0.5 * p.luck).collect::<Vec<_>>()),
-    ) else {
-        let same = |p: Option<Paired>| p.map(|p| p.estimate(1.0, shares));
-        return paired.into_iter().map(same).collect();
+    let qualities = |w: &Wording<'_>| w.predictions.iter().map(|p| p.quality).collect();
+    let seeds: Vec<Vec<f64>> = wordings.iter().map(qualities).collect();
+    let pairs = seeds[1..].iter().filter(|to| to.len() == seeds[0].len());
+    let differences: Vec<Vec<f64>> = pairs
+        .map(|to| to.iter().zip(&seeds[0]).map(|(b, a)| b - a).collect())
+        .collect();
+    let (between, usual_luck) = (pooled_variance(&seeds), pooled_variance(&differences));
+    let estimate = |to| Some(Paired::new(first, to, between, usual_luck)?.estimate(shares));
+    wordings.iter().map(estimate).collect()
+}
+
+/// The variance within groups, taken to be the same in all of them.
+fn pooled_variance(groups: &[Vec<f64>]) -> f64 {
+    let (mut squares, mut freedom) = (0.0, 0.0);
+    for group in groups.iter().filter(|group| group.len() > 1) {
+        let centre = group.iter().sum::<f64>() / group.len() as f64;
+        squares += group.iter().map(|v| (v - centre).powi(2)).sum::<f64>();
+        freedom += (group.len() - 1) as f64;
+    }
+    squares / f64::max(freedom, 1.0)
+}
+
+/// What a wording of a kind is known to gain over others, before it is tried.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usual {
+    /// On average over prompts, in standard deviations between the predictions of one prompt's seeds.
+    pub gain: f64,
+    /// The variance of that gain from prompt to prompt, in the seeds' variance.
+    pub variance: f64,
+}
+
+impl Usual {
+    /// Of a wording that nothing is known of.
+    pub const UNKNOWN: Self = Self {
+        gain: 0.0,
+        variance: 0.1,
     };
-    let squares: f64 = gains.iter().map(|g| (g - centre).powi(2)).sum();
-    let evidence = EVIDENCE + rivals.len() as f64;
-    let apart = (squares + EVIDENCE * (USUAL_WORDING_VARIANCE + luck)) / evidence;
-    let kept = ((apart - luck) / apart).clamp(0.0, 1.0);
-    let shrunk = |p: Option<Paired>| p.map(|p| p.estimate(kept, shares));
-    paired.into_iter().map(shrunk).collect()
+}
+
+/// A wording, as [`wording_gains`] takes it.
+#[derive(Clone, Debug)]
+pub struct Wording<'a> {
+    /// One a seed.
+    pub predictions: Vec<&'a Prediction>,
+    pub usual: Usual,
 }
 
 /// What is seen of a wording beside the first.
 struct Paired {
+    /// What such a wording gains on average, and the variance of that from prompt to prompt.
+    usual: f64,
+    apart: f64,
     /// The mean of the differences.
     gain: f64,
     /// The variance of that mean over other sets of seeds.
@@ -86,7 +111,13 @@ struct Paired {
 }
 
 impl Paired {
-    fn new(from: &[&Prediction], to: &[&Prediction]) -> Option<Self> {
+    fn new(
+        first: &Wording<'_>,
+        wording: &Wording<'_>,
+        between: f64,
+        usual_luck: f64,
+    ) -> Option<Self> {
+        let (from, to) = (&first.predictions, &wording.predictions);
         if from.len() != to.len() {
             return None;
         }
@@ -98,13 +129,24 @@ impl Paired {
         let gain = mean(&gains)?;
         let both: Vec<&Prediction> = from.iter().chain(to).copied().collect();
         let error = error_variance(&both);
+        // One seed alone shows no luck, which does not mean that there is none.
+        let usual_luck = match gains.len() {
+            1 => error.unwrap_or(0.0),
+            _ => usual_luck,
+        };
         // A wording beside itself differs by nothing, whatever the seeds.
-        let same = std::ptr::eq(from, to);
+        let same = std::ptr::eq(first, wording);
         Some(Self {
+            usual: if same {
+                0.0
+            } else {
+                wording.usual.gain * between.sqrt()
+            },
+            apart: wording.usual.variance * between,
             gain,
             luck: match same {
                 true => 0.0,
-                false => spread(&gains, gain, error.unwrap_or(0.0)) / gains.len() as f64,
+                false => spread(&gains, gain, usual_luck) / gains.len() as f64,
             },
             error,
             doubt: (gains.len() as f64 + 1.0) / (gains.len() as f64 - 1.0).max(1.0),
@@ -112,16 +154,24 @@ impl Paired {
         })
     }
 
-    /// The gain, `kept` of which is to be expected of other seeds.
-    fn estimate(&self, kept: f64, shares: Shares) -> Estimate {
-        let point = kept * self.gain;
+    /// The gain to be expected of other seeds.
+    fn estimate(&self, shares: Shares) -> Estimate {
+        if self.same {
+            let interval = self.error.map(|_| [0.0, 0.0]);
+            return Estimate {
+                point: 0.0,
+                interval,
+            };
+        }
+        let kept = match self.apart + self.luck {
+            0.0 => 1.0,
+            seen => self.apart / seen,
+        };
+        let point = self.usual + kept * (self.gain - self.usual);
         let interval = self.error.map(|error| {
             // The two wordings' own parts of the shared error, independent of one another.
             let misjudged = 2.0 * shares.prompt * (1.0 - shares.wording) * error;
-            match self.same {
-                true => [0.0, 0.0],
-                false => around(point, kept * self.luck * self.doubt + misjudged, None),
-            }
+            around(point, kept * self.luck * self.doubt + misjudged, None)
         });
         Estimate { point, interval }
     }
@@ -238,12 +288,19 @@ mod tests {
         assert!((prompt_risk(&[&a, &b]).unwrap() - 0.3).abs() < 1e-12);
     }
 
+    fn of(predictions: Vec<&Prediction>) -> Wording<'_> {
+        Wording {
+            predictions,
+            usual: Usual::UNKNOWN,
+        }
+    }
+
     fn gains(qualities: &[[f64; 3]], half: f64) -> Vec<Estimate> {
         let wordings: Vec<Vec<Prediction>> = qualities
             .iter()
             .map(|seeds| seeds.map(|q| predicted(q, half)).into())
             .collect();
-        let wordings: Vec<Vec<&Prediction>> = wordings.iter().map(|w| w.iter().collect()).collect();
+        let wordings: Vec<Wording<'_>> = wordings.iter().map(|w| of(w.iter().collect())).collect();
         let gains = wording_gains(&wordings, Shares::USUAL);
         gains.into_iter().map(Option::unwrap).collect()
     }
@@ -259,7 +316,7 @@ mod tests {
             "{gain:?}"
         );
         let (one, two) = (predicted(0.5, 0.1), predicted(0.6, 0.1));
-        let odd = wording_gains(&[vec![&one], vec![&one, &two]], Shares::USUAL);
+        let odd = wording_gains(&[of(vec![&one]), of(vec![&one, &two])], Shares::USUAL);
         assert_eq!(odd[1], None);
         assert_eq!(wording_gains(&[], Shares::USUAL), []);
     }
@@ -268,6 +325,27 @@ mod tests {
     fn the_original_gains_nothing_over_itself() {
         let gain = gains(&[[0.2, 0.5, 0.8], [0.3, 0.6, 0.9]], 0.1)[0];
         assert_eq!((gain.point, gain.interval), (0.0, Some([0.0, 0.0])));
+    }
+
+    #[test]
+    fn without_evidence_the_usual_gain_is_expected() {
+        let noisy: Vec<Prediction> = [0.1, 0.9, 0.3, 0.6].map(|q| predicted(q, 0.1)).into();
+        let other: Vec<Prediction> = [0.8, 0.2, 0.6, 0.3].map(|q| predicted(q, 0.1)).into();
+        let known = |gain| Wording {
+            predictions: other.iter().collect(),
+            usual: Usual {
+                gain,
+                variance: 0.001,
+            },
+        };
+        let wordings = [of(noisy.iter().collect()), known(0.2), known(-0.2)];
+        let seeds = [vec![0.1, 0.9, 0.3, 0.6], vec![0.8, 0.2, 0.6, 0.3]];
+        let between =
+            pooled_variance(&[seeds[0].clone(), seeds[1].clone(), seeds[1].clone()]).sqrt();
+        let gains = wording_gains(&wordings, Shares::USUAL);
+        let point = |i: usize| gains[i].unwrap().point;
+        assert!((point(1) - 0.2 * between).abs() < 0.005, "{gains:?}");
+        assert!((point(2) + 0.2 * between).abs() < 0.005, "{gains:?}");
     }
 
     #[test]
@@ -287,7 +365,9 @@ mod tests {
             radius * (std::f64::consts::TAU * random.unit()).cos()
         };
         let (scenes, wordings, seeds) = (3000, 7, 6);
-        let (signal, luck, half) = (USUAL_WORDING_VARIANCE.sqrt(), 0.15, 0.1);
+        let (luck, half) = (0.15, 0.1);
+        // Two wordings are apart by twice the variance of one.
+        let signal = luck * (0.5 * Usual::UNKNOWN.variance).sqrt();
         let error = (half / Z90).powi(2);
         let misjudged = (Shares::USUAL.prompt * (1.0 - Shares::USUAL.wording) * error).sqrt();
         let (mut promised, mut gained, mut naive, mut held) = (0.0, 0.0, 0.0, 0.0);
@@ -303,14 +383,15 @@ mod tests {
                         .collect()
                 })
                 .collect();
-            let all: Vec<Vec<&Prediction>> = all.iter().map(|w| w.iter().collect()).collect();
+            let all: Vec<Wording<'_>> = all.iter().map(|w| of(w.iter().collect())).collect();
             let gains: Vec<Estimate> = wording_gains(&all, Shares::USUAL)
                 .into_iter()
                 .map(Option::unwrap)
                 .collect();
             let best = (0..wordings).max_by(|&a, &b| gains[a].point.total_cmp(&gains[b].point));
             let best = best.unwrap();
-            let points = |i: usize| all[i].iter().map(|p| p.quality).sum::<f64>() / seeds as f64;
+            let points =
+                |i: usize| all[i].predictions.iter().map(|p| p.quality).sum::<f64>() / seeds as f64;
             let [low, high] = gains[best].interval.unwrap();
             let gain = truth[best] - truth[0];
             promised += gains[best].point / scenes as f64;

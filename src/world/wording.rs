@@ -4,7 +4,7 @@ mod say;
 
 use super::random::Random;
 
-pub use say::word;
+pub use say::{restate, word};
 
 /// How a scene is put into words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

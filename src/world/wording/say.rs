@@ -2,7 +2,7 @@
 
 use super::{Case, Counts, Form, Ground, NUMBERS, Opening, Sides, Style, Telling};
 use crate::world::random::Random;
-use crate::world::scene::{Background, Object, Scene, Side, Size};
+use crate::world::scene::{Background, Object, Relation, Scene, Side, Size};
 
 /// A part of a sentence: one or more objects, related or counted together.
 enum Clause {
@@ -93,6 +93,13 @@ fn retold(scene: &Scene, telling: Telling, style: &Style, random: &mut Random) -
     let alone = order.iter().copied().filter(|index| !related(*index));
     parts.extend(alone.map(&mut say));
     parts.join(", ")
+}
+
+/// A relation of two objects that were named before: "the blue square right of the red circle".
+pub fn restate(scene: &Scene, relation: Relation) -> String {
+    let the = |index: usize| again(&scene.objects[index], &Style::PLAIN);
+    let side = say_side(relation.side, Sides::Plain);
+    format!("{} {side} {}", the(relation.subject), the(relation.object))
 }
 
 /// An object that was named before.
