@@ -11,14 +11,23 @@ use crate::world::wording::{Counts, Form, Ground, Opening, Sides, Style, Telling
 const ORDERS: u64 = 16;
 
 /// The styles that are tried, the most promising first.
-fn styles() -> [Style; 9] {
+fn styles() -> [Style; 11] {
     let plain = Style::PLAIN;
     let told = |telling| Style { telling, ..plain };
     [
         told(Telling::Listed),
-        told(Telling::BothEnds),
-        told(Telling::Paired),
         told(Telling::Again),
+        told(Telling::BothEnds),
+        Style {
+            form: Form::Ands,
+            ..told(Telling::Again)
+        },
+        told(Telling::Paired),
+        Style {
+            form: Form::Terse,
+            ground: Ground::Comma,
+            ..told(Telling::Again)
+        },
         plain,
         Style {
             counts: Counts::Repeated,
