@@ -318,9 +318,9 @@ async fn the_original_wording_always_competes_on_the_same_seeds() {
     assert_eq!(reply.tried.len(), 2);
     assert_eq!(reply.tried[0].prompt, request.prompt);
     let gain = reply.tried[1].expected_quality - reply.tried[0].expected_quality;
-    let best = if gain > 0.0 { 1 } else { 0 };
-    assert_eq!(reply.best.prompt, reply.tried[best].prompt);
-    // What may be the seeds' luck is not promised.
+    // What may be the seeds' luck is not promised, and next to nothing is not worth a change.
+    let taken = usize::from(reply.best.gain > 0.0);
+    assert_eq!(reply.best.prompt, reply.tried[taken].prompt);
     assert!((0.0..=gain.max(0.0)).contains(&reply.best.gain));
 
     request.variants = None;

@@ -7,7 +7,7 @@ use super::race::Moment;
 use super::replies::{BestWording, RefineReply, TriedWording, WeakWord};
 use super::requests::RefineRequest;
 use super::rewrites::{Rewrite, rewrites};
-use super::uncertainty::{Estimate, Usual, Wording, prompt_mean, wording_gains};
+use super::uncertainty::{Estimate, Usual, Wording, best_wording, prompt_mean, wording_gains};
 use super::{Caller, Foresight, advice, validate};
 use crate::Result;
 use crate::candidate::Seed;
@@ -167,17 +167,18 @@ impl Trial {
         Ok(true)
     }
 
-    /// What each wording gains over the original, which gains nothing, on fresh seeds.
-    fn gains(&self) -> Vec<Option<Estimate>> {
-        let all: Vec<Wording<'_>> = self.tried.iter().map(Tried::predicted).collect();
-        wording_gains(&all, self.predictor.shares())
+    fn predicted(&self) -> Vec<Wording<'_>> {
+        self.tried.iter().map(Tried::predicted).collect()
     }
 
-    /// The wording with the largest gain; the original where none gains.
+    /// What each wording gains over the original, which gains nothing, on fresh seeds.
+    fn gains(&self) -> Vec<Option<Estimate>> {
+        wording_gains(&self.predicted(), self.predictor.shares())
+    }
+
+    /// The wording to take; the original where none is worth a change.
     fn best(&self) -> usize {
-        let gains = self.gains();
-        let gain = |i: usize| gains[i].map_or(f64::NEG_INFINITY, |g| g.point);
-        (1..gains.len()).fold(0, |best, i| if gain(i) > gain(best) { i } else { best })
+        best_wording(&self.predicted(), &self.gains())
     }
 
     fn weak_words(&self, index: usize) -> Result<Vec<WeakWord>> {

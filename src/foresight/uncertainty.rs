@@ -46,8 +46,7 @@ pub fn wording_gains(wordings: &[Wording<'_>], shares: Shares) -> Vec<Option<Est
     let Some(first) = wordings.first() else {
         return Vec::new();
     };
-    let qualities = |w: &Wording<'_>| w.predictions.iter().map(|p| p.quality).collect();
-    let seeds: Vec<Vec<f64>> = wordings.iter().map(qualities).collect();
+    let seeds: Vec<Vec<f64>> = wordings.iter().map(Wording::qualities).collect();
     let pairs = seeds[1..].iter().filter(|to| to.len() == seeds[0].len());
     let differences: Vec<Vec<f64>> = pairs
         .map(|to| to.iter().zip(&seeds[0]).map(|(b, a)| b - a).collect())
@@ -55,6 +54,24 @@ pub fn wording_gains(wordings: &[Wording<'_>], shares: Shares) -> Vec<Option<Est
     let (between, usual_luck) = (pooled_variance(&seeds), pooled_variance(&differences));
     let estimate = |to| Some(Paired::new(first, to, between, usual_luck)?.estimate(shares));
     wordings.iter().map(estimate).collect()
+}
+
+/// The least gain that is worth another wording, in standard deviations between a prompt's seeds: a
+/// seed chosen well brings ten times as much.
+const WORTH_A_CHANGE: f64 = 0.1;
+
+/// The wording to take: the one with the largest gain, as `gains` has them from [`wording_gains`]; the
+/// first where nothing is worth a change.
+pub fn best_wording(wordings: &[Wording<'_>], gains: &[Option<Estimate>]) -> usize {
+    let seeds: Vec<Vec<f64>> = wordings.iter().map(Wording::qualities).collect();
+    let least = WORTH_A_CHANGE * pooled_variance(&seeds).sqrt();
+    let gain = |i: usize| gains[i].map_or(f64::NEG_INFINITY, |g| g.point);
+    let worth = (1..gains.len()).filter(|&i| gain(i) > least);
+    worth.fold(0, |best, i| match best {
+        0 => i,
+        _ if gain(i) > gain(best) => i,
+        _ => best,
+    })
 }
 
 /// The variance within groups, taken to be the same in all of them.
@@ -91,6 +108,12 @@ pub struct Wording<'a> {
     /// One a seed.
     pub predictions: Vec<&'a Prediction>,
     pub usual: Usual,
+}
+
+impl Wording<'_> {
+    fn qualities(&self) -> Vec<f64> {
+        self.predictions.iter().map(|p| p.quality).collect()
+    }
 }
 
 /// What is seen of a wording beside the first.
@@ -346,6 +369,23 @@ mod tests {
         let point = |i: usize| gains[i].unwrap().point;
         assert!((point(1) - 0.2 * between).abs() < 0.005, "{gains:?}");
         assert!((point(2) + 0.2 * between).abs() < 0.005, "{gains:?}");
+    }
+
+    #[test]
+    fn a_wording_that_gains_next_to_nothing_is_not_worth_a_change() {
+        let pick = |qualities: &[[f64; 3]]| {
+            let all: Vec<Vec<Prediction>> = qualities
+                .iter()
+                .map(|seeds| seeds.map(|q| predicted(q, 0.05)).into())
+                .collect();
+            let all: Vec<Wording<'_>> = all.iter().map(|w| of(w.iter().collect())).collect();
+            best_wording(&all, &wording_gains(&all, Shares::USUAL))
+        };
+        assert_eq!(pick(&[[0.2, 0.5, 0.8]]), 0);
+        assert_eq!(pick(&[[0.2, 0.5, 0.8], [0.21, 0.51, 0.81]]), 0);
+        assert_eq!(pick(&[[0.2, 0.5, 0.8], [0.1, 0.4, 0.7]]), 0);
+        let apart = [[0.2, 0.5, 0.8], [0.3, 0.6, 0.9], [0.4, 0.7, 1.0]];
+        assert_eq!(pick(&apart), 2);
     }
 
     #[test]
