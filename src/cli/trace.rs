@@ -154,17 +154,19 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
     write_whole(out, tensors)
 }
 
-/// The folder or the installed model that `--model` names.
+/// The folder, the file or the installed model that `--model` names.
 fn open(args: &Args, globals: &Globals) -> Result<Arc<dyn Backbone>> {
+    let dtype = args.dtype.into();
     match &globals.model {
+        // Without a look at what else there is: any folder that loads can be traced.
         Some(model) if Path::new(model).is_dir() => {
-            let files = ModelFiles::folder(model);
-            let backbone = backbones::load(files, model, &Device::Cpu, args.dtype.into())?;
+            let files = ModelFiles::folder(model).adapted(&globals.lora)?;
+            let backbone = backbones::load(files, model, &Device::Cpu, dtype)?;
             Ok(backbone.into())
         }
-        named => {
+        _ => {
             let models = globals.models()?;
-            models.load(named.as_deref().unwrap_or(models.default_name()))
+            models.load_as(models.default_name(), dtype)
         }
     }
 }

@@ -90,7 +90,7 @@ fn weights(part: &Path) -> Vec<PathBuf> {
 }
 
 /// The numbers in a safetensors file, by its header.
-fn count(path: &Path) -> Result<u64> {
+pub fn count(path: &Path) -> Result<u64> {
     #[derive(Deserialize)]
     struct Head {
         shape: Vec<u64>,
