@@ -102,11 +102,12 @@ impl Schedule {
     }
 }
 
-/// The level to step down to and the noise to add, whose squares make the next level's.
+/// The level to step down to and the noise to add, whose squares make the next level's; in f32, as the
+/// reference rounds.
 fn ancestral(sigma: f32, next: f32) -> (f32, f32) {
-    let (sigma, next) = (f64::from(sigma), f64::from(next));
-    let up = next * ((sigma * sigma - next * next).max(0.0)).sqrt() / sigma;
-    ((next * next - up * up).max(0.0).sqrt() as f32, up as f32)
+    let (square, next) = (sigma * sigma, next * next);
+    let up = (next * (square - next) / square).max(0.0).sqrt();
+    ((next - up * up).max(0.0).sqrt(), up)
 }
 
 impl DpmPlusPlus {
