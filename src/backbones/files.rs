@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::audit::Audit;
 use super::checkpoint;
+use super::gguf;
 use super::lora::{Adapter, Lora};
 use crate::{Error, Result};
 
@@ -32,8 +33,8 @@ pub struct ModelFiles {
 enum Source {
     Folder(PathBuf),
     Embedded(Embedded),
-    /// The file that stands at [`checkpoint::PATH`].
-    Checkpoint(PathBuf),
+    /// One file, that stands at this path whatever its own.
+    At(&'static str, PathBuf),
 }
 
 /// A file that is there.
@@ -68,7 +69,7 @@ impl ModelFiles {
         let file = file.into();
         let name = file.display().to_string();
         let folders = folders.iter().cloned().map(Source::Folder);
-        let mut sources = vec![Source::Checkpoint(file)];
+        let mut sources = vec![Source::At(checkpoint::PATH, file)];
         sources.extend(folders);
         sources.push(Source::Embedded(checkpoint::SDXL_BASE));
         Self::of(name, sources)
@@ -103,15 +104,44 @@ impl ModelFiles {
 
     /// [`ModelFiles::adapted`] with a LoRA that is among the files.
     pub(super) fn adapted_by_own(mut self, path: &str, weight: f64) -> Result<Self> {
-        if path.starts_with(['/', '\\']) || path.split(['/', '\\']).any(|part| part == "..") {
-            return Err(self.error(format!(
-                "foreseed.json names the LoRA {path}, which lies outside of its folder"
-            )));
-        }
+        self.check_inside(path)?;
         let name = format!("{}/{path}", self.name);
         let lora = Lora::open(&name, self.open(path)?, weight)?;
         self.loras.push(Arc::new(lora));
         Ok(self)
+    }
+
+    /// The same files with a GGUF file of the denoiser's weights instead of their own.
+    pub fn with_denoiser(mut self, file: &Path) -> Result<Self> {
+        if !file.is_file() {
+            return Err(Error::invalid(
+                "denoiser",
+                format!("there is no file {}", file.display()),
+                "Name a GGUF file of the model's transformer",
+            ));
+        }
+        self.sources.push(Source::At(gguf::PATH, file.to_owned()));
+        Ok(self)
+    }
+
+    /// [`ModelFiles::with_denoiser`] of a file that is among these.
+    pub(super) fn with_own_denoiser(self, path: &str) -> Result<Self> {
+        self.check_inside(path)?;
+        match self.found(path)? {
+            Found::OnDisk(file) => self.with_denoiser(&file),
+            Found::Bytes(_) => Err(self.error("an embedded model has no file of its denoiser")),
+        }
+    }
+
+    /// Refuses a path of `foreseed.json` that leads out of the model's folder.
+    fn check_inside(&self, path: &str) -> Result<()> {
+        let outside = path.starts_with(['/', '\\']) || path.split(['/', '\\']).any(|p| p == "..");
+        match outside {
+            true => Err(self.error(format!(
+                "foreseed.json names the file {path}, which lies outside of its folder"
+            ))),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn loras(&self) -> &[Arc<Lora>] {
@@ -157,8 +187,8 @@ impl ModelFiles {
                 .iter()
                 .find(|(name, _)| *name == path)
                 .map(|(_, bytes)| Found::Bytes(bytes)),
-            Source::Checkpoint(file) => Some(file.clone())
-                .filter(|file| path == checkpoint::PATH && file.is_file())
+            Source::At(at, file) => Some(file.clone())
+                .filter(|file| path == *at && file.is_file())
                 .map(Found::OnDisk),
         })
     }
@@ -183,10 +213,12 @@ impl ModelFiles {
         }
     }
 
-    /// A JSON file.
+    /// A JSON file, as Python's libraries write it: with numbers that are none, such as the `-Infinity`
+    /// of a DPMSolverMultistepScheduler, which are read as null.
     pub fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let bytes = self.read(path)?;
         serde_json::from_slice(&bytes)
+            .or_else(|first| serde_json::from_slice(&finite(&bytes)).map_err(|_| first))
             .map_err(|e| self.error(format!("{path} is not what is expected there: {e}")))
     }
 
@@ -230,6 +262,26 @@ impl ModelFiles {
         }
         Ok(hexadecimal(hash))
     }
+}
+
+/// JSON with null for what Python writes for numbers that are none, outside of strings.
+fn finite(json: &[u8]) -> Vec<u8> {
+    const NONE: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
+    let mut out = Vec::with_capacity(json.len());
+    let (mut at, mut quoted) = (0, false);
+    while at < json.len() {
+        let rest = &json[at..];
+        let none = NONE.iter().find(|none| !quoted && rest.starts_with(none));
+        let (written, taken): (&[u8], _) = match none {
+            Some(none) => (b"null", none.len()),
+            None if quoted && rest[0] == b'\\' => (&rest[..2.min(rest.len())], 2),
+            None => (&rest[..1], 1),
+        };
+        quoted ^= none.is_none() && rest[0] == b'"';
+        out.extend_from_slice(written);
+        at += taken;
+    }
+    out
 }
 
 fn hexadecimal(hash: Sha256) -> String {
@@ -315,5 +367,18 @@ impl PartReader {
                 Ok(Cow::Owned(buffer))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_are_none_are_null_outside_of_strings() {
+        let python = br#"{"a": -Infinity, "b\" NaN": [NaN, "Infinity\\"], "c": Infinity}"#;
+        let read: serde_json::Value = serde_json::from_slice(&finite(python)).unwrap();
+        let expected = serde_json::json!({"a": null, "b\" NaN": [null, "Infinity\\"], "c": null});
+        assert_eq!(read, expected);
     }
 }

@@ -55,6 +55,8 @@ pub struct Defaults {
     pub height: Option<usize>,
     /// Tokens of the text that the denoiser reads, for families whose files do not say it.
     pub max_sequence_length: Option<usize>,
+    /// A GGUF file in the model's folder with the denoiser's weights.
+    pub denoiser: Option<String>,
     /// Merged into its weights.
     pub loras: Vec<OwnLora>,
 }

@@ -9,6 +9,7 @@ mod checkpoint;
 mod clip;
 mod files;
 mod flux;
+mod gguf;
 mod index;
 mod layers;
 mod lora;
@@ -46,10 +47,19 @@ pub fn load(
 ) -> Result<Box<dyn Backbone>> {
     let mut files = files.named(name);
     checkpoint::check(&files)?;
-    for lora in index::Defaults::read(&files)?.loras {
+    let own = index::Defaults::read(&files)?;
+    if let Some(denoiser) = own.denoiser.filter(|_| !files.has(gguf::PATH)) {
+        files = files.with_own_denoiser(&denoiser)?;
+    }
+    for lora in own.loras {
         files = files.adapted_by_own(&lora.file, lora.weight)?;
     }
     let index = index::PipelineIndex::read(&files)?;
+    if files.has(gguf::PATH) && index.pipeline() == Some(sdxl::CLASS) {
+        return Err(files.error(
+            "its denoiser is a GGUF file, and of those FLUX.1's and Qwen-Image's transformers are run",
+        ));
+    }
     let backbone: Box<dyn Backbone> = match index.pipeline() {
         Some(sdxl::CLASS) => Box::new(sdxl::Sdxl::load(&files, &index, device, dtype)?),
         Some(flux::CLASS) => Box::new(flux::Flux::load(&files, &index, device, dtype)?),

@@ -24,6 +24,10 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "FILE[=WEIGHT]", value_parser = adapter)]
     pub lora: Vec<Adapter>,
 
+    /// A GGUF file with the weights of FLUX.1's or Qwen-Image's transformer, instead of the model's.
+    #[arg(long, global = true, value_name = "FILE.gguf")]
+    pub denoiser: Option<PathBuf>,
+
     /// Where a single file's configurations and tokenizers are: a folder in diffusers' layout.
     /// Default: one beside it, or what the hub's cache has of SDXL.
     #[arg(long, global = true, value_name = "DIR")]
@@ -82,6 +86,7 @@ impl Globals {
         Models::discover(ModelOptions {
             model: self.model.clone(),
             loras: self.lora.clone(),
+            denoiser: self.denoiser.clone(),
             config: self.model_config.clone(),
             probes: Some(self.data_folder()?.join("probes")),
         })

@@ -160,7 +160,10 @@ fn open(args: &Args, globals: &Globals) -> Result<Arc<dyn Backbone>> {
     match &globals.model {
         // Without a look at what else there is: any folder that loads can be traced.
         Some(model) if Path::new(model).is_dir() => {
-            let files = ModelFiles::folder(model).adapted(&globals.lora)?;
+            let mut files = ModelFiles::folder(model).adapted(&globals.lora)?;
+            if let Some(denoiser) = &globals.denoiser {
+                files = files.with_denoiser(denoiser)?;
+            }
             let backbone = backbones::load(files, model, &Device::Cpu, dtype)?;
             Ok(backbone.into())
         }

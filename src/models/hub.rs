@@ -34,7 +34,7 @@ pub(super) fn card(known: &Known, cache: &Path, memory: Option<u64>) -> ModelCar
 /// The snapshot that `main` points at or, failing that, the newest one; only a whole one counts.
 fn snapshot(repo: &str, cache: &Path) -> Option<(PathBuf, Survey)> {
     snapshots(repo, cache).into_iter().find_map(|folder| {
-        let survey = folder::survey(&folder).ok()?;
+        let survey = folder::survey(&folder, None).ok()?;
         Some((folder, survey))
     })
 }

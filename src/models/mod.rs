@@ -62,6 +62,8 @@ pub struct ModelOptions {
     pub model: Option<String>,
     /// Merged into the default model.
     pub loras: Vec<Adapter>,
+    /// A GGUF file with the default model's denoiser.
+    pub denoiser: Option<PathBuf>,
     /// A folder in diffusers' layout with what a single-file checkpoint does not hold.
     pub config: Option<PathBuf>,
     /// Where probes that were trained here lie: `<data>/probes`.
@@ -75,6 +77,7 @@ pub struct Models {
     given: Option<ModelCard>,
     default: String,
     loras: Vec<Adapter>,
+    denoiser: Option<PathBuf>,
     probes: probes::Probes,
     cache: PathBuf,
     /// Bytes that were there at start: a model that is loaded since then still fits.
@@ -92,6 +95,7 @@ impl Models {
             given: None,
             default: POCKET.to_owned(),
             loras: options.loras,
+            denoiser: options.denoiser,
             probes: probes::Probes::new(options.probes),
             cache,
             memory: memory::available_bytes(),
@@ -163,6 +167,9 @@ impl Models {
         };
         if name == self.default {
             files = files.adapted(&self.loras)?;
+            if let Some(denoiser) = &self.denoiser {
+                files = files.with_denoiser(denoiser)?;
+            }
         }
         let backbone = backbones::load(files, name, &Device::Cpu, dtype)?;
         Ok(Arc::from(backbone))
@@ -267,7 +274,7 @@ fn way_to_a_real_model() -> String {
 
 /// A folder is called by its last component, or by its whole path where that name is taken.
 fn folder_card(folder: &Path, models: &Models) -> Result<ModelCard> {
-    let survey = folder::survey(folder)?;
+    let survey = folder::survey(folder, models.denoiser.as_deref())?;
     let family = backbones::family_of(&survey.class).ok_or_else(|| {
         Error::model(
             folder.display().to_string(),

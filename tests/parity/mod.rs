@@ -101,7 +101,8 @@ fn traced(
     candle_core::safetensors::load(out, &Device::Cpu).unwrap()
 }
 
-fn relative_difference(ours: &Tensor, reference: &Tensor) -> f32 {
+/// max|ours − reference| / max|reference|
+pub fn relative_difference(ours: &Tensor, reference: &Tensor) -> f32 {
     assert_eq!(ours.dims(), reference.dims());
     let largest = |t: &Tensor| t.abs().unwrap().flatten_all().unwrap().max(0).unwrap();
     let value = |t: Tensor| t.to_scalar::<f32>().unwrap();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::HELD;
 use crate::Result;
 use crate::backbones::files::ModelFiles;
-use crate::backbones::weights::Part;
+use crate::backbones::weights::{Part, Share};
 
 /// Names of one component.
 pub struct Names {
@@ -247,7 +247,7 @@ fn open_clip(name: &str) -> Vec<(String, Part)> {
             return projections
                 .map(|(index, projection)| {
                     let name = format!("{place}.self_attn.{projection}.{kind}");
-                    (name, Part::Rows { index, of: 3 })
+                    (name, Part::Rows(Share::nth(index, 3)))
                 })
                 .collect();
         }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::names::{Role, Target, key_of, read};
 use crate::backbones::files::PartReader;
-use crate::backbones::weights::Shard;
+use crate::backbones::weights::{Shard, Share};
 use crate::{Error, Result};
 
 /// A LoRA, its header read. Which of its modules were merged is remembered.
@@ -156,7 +156,7 @@ impl Lora {
         open.merged.insert(module);
         let module = &self.modules[module];
         let mut matrix = |(key, info): &(String, TensorInfo)| -> Result<Tensor> {
-            let tensor = open.shard.tensor(key, info, (0, 1))?;
+            let tensor = open.shard.tensor(key, info, Share::WHOLE)?;
             let rows = info.shape.first().copied().unwrap_or_default();
             Ok(tensor.to_dtype(DType::F32)?.reshape((rows, ()))?)
         };
@@ -165,7 +165,7 @@ impl Lora {
         let scale = match &module.scale {
             Scale::Known(scale) => *scale,
             Scale::Alpha(key, info) => {
-                let alpha = open.shard.tensor(key, info, (0, 1))?;
+                let alpha = open.shard.tensor(key, info, Share::WHOLE)?;
                 let alpha = alpha.to_dtype(DType::F64)?.flatten_all()?;
                 alpha.to_vec1::<f64>()?.first().copied().unwrap_or(1.0) / rank as f64
             }

@@ -59,6 +59,11 @@ impl Merges {
         Ok(Self(merges))
     }
 
+    /// Whether anything is added to the tensor `name`.
+    pub fn change(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// The tensor `name` with what is added to it; in f32 if anything is.
     pub fn add_to(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
         let Some(loras) = self.0.get(name) else {

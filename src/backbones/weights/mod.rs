@@ -4,7 +4,9 @@ mod shards;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::TensorInfo;
 
@@ -12,8 +14,9 @@ pub use self::shards::{Shard, weight_paths};
 use super::audit::ComponentAudit;
 use super::checkpoint;
 use super::files::ModelFiles;
+use super::gguf::{self, Gguf};
 use super::lora::Merges;
-use crate::Result;
+use crate::{Error, Result};
 
 /// A component's tensors by name. Which of them were taken is remembered, so that
 /// [`Weights::finish`] can tell what was left over.
@@ -22,7 +25,7 @@ pub struct Weights {
     component: String,
     device: Device,
     dtype: DType,
-    shards: Vec<RefCell<Shard>>,
+    shards: Vec<RefCell<Opened>>,
     index: BTreeMap<String, Entry>,
     /// What is added to some of them.
     merges: Merges,
@@ -30,22 +33,65 @@ pub struct Weights {
     bytes: Cell<u64>,
 }
 
+/// A file of a component.
+enum Opened {
+    Safetensors(Shard),
+    Gguf(Gguf),
+}
+
 /// Where a tensor lies.
 struct Entry {
     shard: usize,
-    info: TensorInfo,
+    stored: Stored,
     part: Part,
+}
+
+/// A tensor as its file has it.
+enum Stored {
+    Plain(TensorInfo),
+    Gguf(gguf::Info),
+}
+
+/// A matrix of a linear layer, (out, in).
+pub enum Matrix {
+    Plain(Tensor),
+    /// Kept as it is stored, in blocks of few bits a number.
+    Quantized(Arc<QTensor>),
+}
+
+/// Of a tensor's rows those from `from` to `to`, counted in `of`-ths of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    pub from: usize,
+    pub to: usize,
+    pub of: usize,
+}
+
+impl Share {
+    pub const WHOLE: Self = Self::nth(0, 1);
+
+    /// One of `of` equal parts.
+    pub const fn nth(index: usize, of: usize) -> Self {
+        Self {
+            from: index,
+            to: index + 1,
+            of,
+        }
+    }
+
+    /// The first row and the one after the last, of so many.
+    pub fn of(self, rows: usize) -> (usize, usize) {
+        (rows * self.from / self.of, rows * self.to / self.of)
+    }
 }
 
 /// What a tensor is of the one that is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Whole,
-    /// Of so many equal parts of the first dimension, the one with this index.
-    Rows {
-        index: usize,
-        of: usize,
-    },
+    Rows(Share),
+    /// The second half of the rows, then the first.
+    HalvesSwapped,
     /// A matrix whose rows are stored as columns.
     Transposed,
 }
@@ -53,17 +99,48 @@ pub enum Part {
 impl Entry {
     /// The tensor's shape, of whatever the stored one has.
     fn shape(&self) -> Vec<usize> {
-        let mut shape = self.info.shape.clone();
+        let mut shape = self.stored.shape().to_vec();
         match self.part {
-            Part::Whole => {}
-            Part::Rows { of, .. } => {
+            Part::Whole | Part::HalvesSwapped => {}
+            Part::Rows(share) => {
                 if let Some(rows) = shape.first_mut() {
-                    *rows /= of;
+                    let (from, to) = share.of(*rows);
+                    *rows = to - from;
                 }
             }
             Part::Transposed => shape.reverse(),
         }
         shape
+    }
+}
+
+impl Stored {
+    fn shape(&self) -> &[usize] {
+        match self {
+            Self::Plain(info) => &info.shape,
+            Self::Gguf(info) => &info.shape,
+        }
+    }
+}
+
+impl Opened {
+    /// A share of a tensor's rows, on the CPU.
+    fn tensor(&mut self, name: &str, stored: &Stored, share: Share) -> Result<Tensor> {
+        match (self, stored) {
+            (Self::Safetensors(shard), Stored::Plain(info)) => shard.tensor(name, info, share),
+            (Self::Gguf(gguf), Stored::Gguf(info)) => {
+                let tensor = gguf.tensor(name, info, share, &Device::Cpu)?;
+                Ok(tensor.dequantize(&Device::Cpu)?)
+            }
+            _ => Err(Error::Internal("a tensor of another kind of file".into())),
+        }
+    }
+
+    fn path(&self) -> &str {
+        match self {
+            Self::Safetensors(shard) => shard.path(),
+            Self::Gguf(_) => gguf::PATH,
+        }
     }
 }
 
@@ -83,11 +160,35 @@ impl Weights {
                 continue;
             }
             let reader = files.open(&path)?;
+            if path == gguf::PATH {
+                let (gguf, tensors) = Gguf::open(files.name(), reader)?;
+                let layout = gguf::Layout::of(tensors.iter().map(|(name, _)| name.as_str()));
+                for (stored, info) in tensors {
+                    for (name, part) in layout.translated(&stored) {
+                        let stored = Stored::Gguf(info.clone());
+                        let shard = shards.len();
+                        index.insert(
+                            name,
+                            Entry {
+                                shard,
+                                stored,
+                                part,
+                            },
+                        );
+                    }
+                }
+                shards.push(RefCell::new(Opened::Gguf(gguf)));
+                continue;
+            }
             let (shard, header) = Shard::open(files.name(), path, reader)?;
             let at = shards.len();
             let mut insert = |name, info, part| {
-                let shard = at;
-                index.insert(name, Entry { shard, info, part });
+                let entry = Entry {
+                    shard: at,
+                    stored: Stored::Plain(info),
+                    part,
+                };
+                index.insert(name, entry);
             };
             match shard.path() == checkpoint::PATH {
                 false => header
@@ -103,7 +204,7 @@ impl Weights {
                     }
                 }
             }
-            shards.push(RefCell::new(shard));
+            shards.push(RefCell::new(Opened::Safetensors(shard)));
         }
         let merges = Merges::of(files, component, index.keys())?;
         Ok(Self {
@@ -190,7 +291,7 @@ impl Weights {
                 self.paths()
             )));
         };
-        let shard = &mut *self.shards[entry.shard].borrow_mut();
+        let shard = self.shards[entry.shard].borrow();
         let have = entry.shape();
         if have != shape {
             return Err(self.files.error(format!(
@@ -199,6 +300,7 @@ impl Weights {
                 shard.path()
             )));
         }
+        drop(shard);
         self.taken.borrow_mut().insert(name.into());
         let bytes = shape.iter().product::<usize>() * self.dtype.size_in_bytes();
         self.bytes.set(self.bytes.get() + bytes as u64);
@@ -207,13 +309,43 @@ impl Weights {
             let zero = Tensor::zeros((), self.dtype, &self.device)?;
             return Ok(zero.broadcast_as(shape)?);
         }
+        let mut shard = self.shards[entry.shard].borrow_mut();
+        let mut read = |share: Share| shard.tensor(name, &entry.stored, share);
         let tensor = match entry.part {
-            Part::Whole => shard.tensor(name, &entry.info, (0, 1))?,
-            Part::Rows { index, of } => shard.tensor(name, &entry.info, (index, of))?,
-            Part::Transposed => shard.tensor(name, &entry.info, (0, 1))?.t()?.contiguous()?,
+            Part::Whole => read(Share::WHOLE)?,
+            Part::Rows(share) => read(share)?,
+            Part::HalvesSwapped => {
+                Tensor::cat(&[read(Share::nth(1, 2))?, read(Share::nth(0, 2))?], 0)?
+            }
+            Part::Transposed => read(Share::WHOLE)?.t()?.contiguous()?,
         };
         let tensor = self.merges.add_to(name, tensor)?;
         Ok(tensor.to_dtype(self.dtype)?.to_device(&self.device)?)
+    }
+
+    /// A matrix, quantized where the file has it so and nothing is added to it.
+    fn matrix(&self, name: &str, shape: &[usize]) -> Result<Matrix> {
+        let entry = self.index.get(name);
+        let share = entry.and_then(|entry| match entry.part {
+            Part::Whole => Some(Share::WHOLE),
+            Part::Rows(share) => Some(share),
+            _ => None,
+        });
+        if let Some(entry) = entry
+            && let Some(share) = share
+            && let Stored::Gguf(info) = &entry.stored
+            && info.is_quantized()
+            && entry.shape() == shape
+            && !self.merges.change(name)
+            && let Opened::Gguf(gguf) = &mut *self.shards[entry.shard].borrow_mut()
+        {
+            let matrix = gguf.tensor(name, info, share, &self.device)?;
+            self.taken.borrow_mut().insert(name.into());
+            self.bytes
+                .set(self.bytes.get() + matrix.storage_size_in_bytes() as u64);
+            return Ok(Matrix::Quantized(matrix));
+        }
+        self.tensor(name, shape).map(Matrix::Plain)
     }
 
     fn paths(&self) -> String {
@@ -248,6 +380,12 @@ impl Scope<'_> {
             .tensor(&format!("{}{name}", self.prefix), shape)
     }
 
+    /// The matrix `name` here, which must have this shape.
+    pub fn matrix(&self, name: &str, shape: &[usize]) -> Result<Matrix> {
+        self.weights
+            .matrix(&format!("{}{name}", self.prefix), shape)
+    }
+
     pub fn has(&self, name: &str) -> bool {
         self.weights
             .index
@@ -260,7 +398,7 @@ impl Scope<'_> {
         self.weights
             .index
             .get(&name)
-            .map(|entry| entry.info.shape.len())
+            .map(|entry| entry.stored.shape().len())
     }
 
     /// Zeros as the component's tensors are, where its files need hold none.

@@ -7,8 +7,10 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
 
+use super::Share;
 use crate::backbones::checkpoint;
 use crate::backbones::files::{ModelFiles, PartReader};
+use crate::backbones::gguf;
 use crate::{Error, Result};
 
 #[derive(Deserialize)]
@@ -38,6 +40,9 @@ const SHARDED: [&str; 4] = [
 pub fn weight_paths(files: &ModelFiles, component: &str) -> Result<Vec<String>> {
     if checkpoint::holds(files, component) {
         return Ok(vec![checkpoint::PATH.to_owned()]);
+    }
+    if gguf::holds(files, component) {
+        return Ok(vec![gguf::PATH.to_owned()]);
     }
     for (single, sharded) in SINGLE.iter().zip(SHARDED) {
         let single = format!("{component}/{single}");
@@ -144,14 +149,8 @@ impl Shard {
         &self.path
     }
 
-    /// A tensor as it is stored, on the CPU, or of its first dimension the `index`-th of `of` equal
-    /// parts.
-    pub fn tensor(
-        &mut self,
-        name: &str,
-        info: &TensorInfo,
-        (index, of): (usize, usize),
-    ) -> Result<Tensor> {
+    /// A share of a tensor's rows as it is stored, on the CPU.
+    pub fn tensor(&mut self, name: &str, info: &TensorInfo, share: Share) -> Result<Tensor> {
         let dtype = match info.dtype {
             safetensors::Dtype::F32 => DType::F32,
             safetensors::Dtype::F16 => DType::F16,
@@ -169,14 +168,17 @@ impl Shard {
             }
         };
         let mut shape = info.shape.clone();
+        let rows = shape.first().copied().unwrap_or(1);
+        let (from, to) = share.of(rows);
         if let Some(rows) = shape.first_mut() {
-            *rows /= of;
+            *rows = to - from;
         }
         let (start, end) = info.data_offsets;
-        let bytes = (end - start) / of;
-        let data: Cow<'static, [u8]> = self
-            .reader
-            .part(self.data_start + (start + index * bytes) as u64, bytes)?;
+        let row = (end - start) / rows.max(1);
+        let data: Cow<'static, [u8]> = self.reader.part(
+            self.data_start + (start + from * row) as u64,
+            (to - from) * row,
+        )?;
         Ok(Tensor::from_raw_buffer(&data, dtype, &shape, &Device::Cpu)?)
     }
 }

@@ -219,6 +219,7 @@ impl Bench {
             model: globals.model.clone(),
             probes: Some(probes),
             loras: globals.lora.clone(),
+            denoiser: globals.denoiser.clone(),
             config: globals.model_config.clone(),
         })?);
         Ok(Foresight {
