@@ -2,6 +2,7 @@
 //! `tests/goldens/make_flux.py` made: texts, latents after every step, attention maps, the image.
 //! And what FLUX.1 cannot do is refused in words.
 
+#[allow(dead_code)]
 mod parity;
 
 use std::path::Path;
@@ -31,25 +32,13 @@ fn refusal(folder: &Path, more: &[&str]) -> String {
 /// A copy of a golden model in which `path` was changed by `edit`.
 fn changed(model: &str, path: &str, edit: impl Fn(&str) -> String) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    copy(&parity::goldens("flux").join(model), folder.path());
+    parity::copy(&parity::goldens("flux").join(model), folder.path());
     let path = folder.path().join(path);
     let text = std::fs::read_to_string(&path).unwrap();
     let edited = edit(&text);
     assert_ne!(edited, text);
     std::fs::write(path, edited).unwrap();
     folder
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let to = to.join(path.file_name().unwrap());
-        match path.is_dir() {
-            true => copy(&path, &to),
-            false => drop(std::fs::copy(&path, &to).unwrap()),
-        }
-    }
 }
 
 fn assert_says(text: &str, parts: &[&str]) {

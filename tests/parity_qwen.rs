@@ -2,6 +2,7 @@
 //! `tests/goldens/make_qwen.py` made: texts, latents after every step, attention maps, the image.
 //! And what Qwen-Image's loader cannot do is refused in words.
 
+#[allow(dead_code)]
 mod parity;
 
 use std::fs;

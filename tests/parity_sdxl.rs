@@ -8,3 +8,11 @@ mod parity;
 fn every_tensor_is_diffusers_within_the_bar() {
     parity::assert_every_tensor_is_diffusers("sdxl");
 }
+
+#[test]
+fn half_precision_stays_near_diffusers() {
+    for case in ["epsilon-negative", "sample-negative"] {
+        parity::assert_picture_is_near("sdxl", case, "f16", 0.03);
+        parity::assert_picture_is_near("sdxl", case, "bf16", 0.2);
+    }
+}

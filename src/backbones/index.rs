@@ -55,6 +55,23 @@ pub struct Defaults {
     pub height: Option<usize>,
     /// Tokens of the text that the denoiser reads, for families whose files do not say it.
     pub max_sequence_length: Option<usize>,
+    /// A GGUF file in the model's folder with the denoiser's weights.
+    pub denoiser: Option<String>,
+    /// Merged into its weights.
+    pub loras: Vec<OwnLora>,
+}
+
+/// A LoRA that a model brings along.
+#[derive(Debug, Deserialize)]
+pub struct OwnLora {
+    /// Its path in the model's folder.
+    pub file: String,
+    #[serde(default = "one")]
+    pub weight: f64,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 const DEFAULTS: &str = "foreseed.json";

@@ -4,11 +4,15 @@
 //! their files name) stays in their folders. What they share (a step, guidance, the tap, a resumable
 //! trajectory) is written once, in [`crate::sampling`].
 
+mod audit;
+mod checkpoint;
 mod clip;
 mod files;
 mod flux;
+mod gguf;
 mod index;
 mod layers;
+mod lora;
 mod qwen_image;
 mod qwen_text;
 mod scheduler;
@@ -25,36 +29,56 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor};
 
+pub use self::audit::{ComponentAudit, audit};
 pub use self::files::{Embedded, ModelFiles};
+pub use self::lora::Adapter;
 use crate::Result;
 use crate::sampling::Schedule;
 
 /// Loads the model that `files` holds onto `device`, its weights as `dtype`. `name` is what errors
 /// call it. What its `model_index.json` says it is decides who loads it; a class that is not
-/// supported is refused by name.
+/// supported is refused by name. LoRAs are merged into the weights; one that is for another model is
+/// refused.
 pub fn load(
     files: ModelFiles,
     name: &str,
     device: &Device,
     dtype: DType,
 ) -> Result<Box<dyn Backbone>> {
-    let files = files.named(name);
+    let mut files = files.named(name);
+    checkpoint::check(&files)?;
+    let own = index::Defaults::read(&files)?;
+    if let Some(denoiser) = own.denoiser.filter(|_| !files.has(gguf::PATH)) {
+        files = files.with_own_denoiser(&denoiser)?;
+    }
+    for lora in own.loras {
+        files = files.adapted_by_own(&lora.file, lora.weight)?;
+    }
     let index = index::PipelineIndex::read(&files)?;
-    match index.pipeline() {
-        Some(sdxl::CLASS) => Ok(Box::new(sdxl::Sdxl::load(&files, &index, device, dtype)?)),
-        Some(flux::CLASS) => Ok(Box::new(flux::Flux::load(&files, &index, device, dtype)?)),
-        Some(qwen_image::CLASS) => Ok(Box::new(qwen_image::QwenImage::load(
-            &files, &index, device, dtype,
-        )?)),
+    if files.has(gguf::PATH) && index.pipeline() == Some(sdxl::CLASS) {
+        return Err(files.error(
+            "its denoiser is a GGUF file, and of those FLUX.1's and Qwen-Image's transformers are run",
+        ));
+    }
+    let backbone: Box<dyn Backbone> = match index.pipeline() {
+        Some(sdxl::CLASS) => Box::new(sdxl::Sdxl::load(&files, &index, device, dtype)?),
+        Some(flux::CLASS) => Box::new(flux::Flux::load(&files, &index, device, dtype)?),
+        Some(qwen_image::CLASS) => {
+            Box::new(qwen_image::QwenImage::load(&files, &index, device, dtype)?)
+        }
         Some(other) => {
             let supported: Vec<&str> = FAMILIES.iter().map(|(class, _)| *class).collect();
-            Err(files.error(format!(
+            return Err(files.error(format!(
                 "its class {other} is not supported: {} are",
                 supported.join(" and ")
-            )))
+            )));
         }
-        None => Err(files.error("model_index.json names no _class_name")),
+        None => return Err(files.error("model_index.json names no _class_name")),
+    };
+    if files.audit().is_none() {
+        lora::check_all_merged(&files)?;
     }
+    Ok(backbone)
 }
 
 /// The classes of pipelines that are run, and the family that runs each.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use crate::backbones::Adapter;
 use crate::engine::{Engine, Limits};
 use crate::foresight::Foresight;
 use crate::models::{ModelOptions, Models};
@@ -14,9 +15,23 @@ use crate::{Error, Result};
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct Globals {
-    /// A model's name (`foreseed models list`) or a folder in diffusers' layout.
-    #[arg(long, global = true, value_name = "NAME|DIR")]
+    /// A model's name (`foreseed models list`), a folder in diffusers' layout, or a single file:
+    /// an SDXL checkpoint in its original layout.
+    #[arg(long, global = true, value_name = "NAME|DIR|FILE")]
     pub model: Option<String>,
+
+    /// A LoRA to merge into the model, by its weight [default: 1]. Can be given several times.
+    #[arg(long, global = true, value_name = "FILE[=WEIGHT]", value_parser = adapter)]
+    pub lora: Vec<Adapter>,
+
+    /// A GGUF file with the weights of FLUX.1's or Qwen-Image's transformer, instead of the model's.
+    #[arg(long, global = true, value_name = "FILE.gguf")]
+    pub denoiser: Option<PathBuf>,
+
+    /// Where a single file's configurations and tokenizers are: a folder in diffusers' layout.
+    /// Default: one beside it, or what the hub's cache has of SDXL.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub model_config: Option<PathBuf>,
 
     /// Where pictures go, or the file that `trace` and `probe` write.
     #[arg(long, global = true, value_name = "PATH")]
@@ -70,6 +85,9 @@ impl Globals {
     pub fn models(&self) -> Result<Models> {
         Models::discover(ModelOptions {
             model: self.model.clone(),
+            loras: self.lora.clone(),
+            denoiser: self.denoiser.clone(),
+            config: self.model_config.clone(),
             probes: Some(self.data_folder()?.join("probes")),
         })
     }
@@ -95,4 +113,21 @@ impl Globals {
             .map_err(|e| Error::Internal(format!("no asynchronous runtime: {e}")))?
             .block_on(work)
     }
+}
+
+/// `FILE` or `FILE=WEIGHT`.
+fn adapter(text: &str) -> std::result::Result<Adapter, String> {
+    let (file, weight) = match text.rsplit_once('=') {
+        Some((file, weight)) => match weight.parse::<f64>() {
+            Ok(weight) if weight.is_finite() => (file, weight),
+            // A name may have an equals sign in it.
+            _ if std::path::Path::new(text).is_file() => (text, 1.0),
+            _ => return Err(format!("{weight:?} is no weight: FILE=0.8 names one")),
+        },
+        None => (text, 1.0),
+    };
+    Ok(Adapter {
+        file: file.into(),
+        weight,
+    })
 }

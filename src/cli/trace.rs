@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use super::Globals;
 use crate::backbones::{Backbone, Conditioning, ModelFiles, TapRequest};
 use crate::candidate::{Seed, Settings};
-use crate::sampling::{Observation, Trajectory, standard_normal, step_all};
+use crate::sampling::{Fresh, Observation, Trajectory, standard_normal, step_all};
 use crate::{Error, Result, backbones};
 
 #[derive(Debug, clap::Args)]
@@ -47,7 +47,8 @@ pub struct Args {
     pub width: Option<usize>,
 
     /// A safetensors file whose `latents` are the noise to start from: standard normal, (batch,
-    /// channels, height, width).
+    /// channels, height, width). What some samplers add in a step is its `noise.0`, `noise.1`, …, of
+    /// the same shape, or that of seed 0 where it has none.
     #[arg(long, value_name = "IN.safetensors", group = "noise")]
     pub latents: Option<PathBuf>,
 
@@ -119,14 +120,15 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
     // Refuses what does not fit before any text is encoded.
     backbone.schedule(settings.steps, settings.width, settings.height)?;
     let tap = tap(backbone, args.tap.as_deref())?;
-    let noise = noise(backbone, &args, &settings)?;
+    let (noise, fresh) = noise(backbone, &args, &settings)?;
 
     let negative = settings.negative_prompt.as_deref();
     let conditioning = Arc::new(backbone.encode(&args.prompt, negative, settings.guidance)?);
     let mut trajectories = (0..noise.dim(0)?)
         .map(|row| {
             let noise = noise.narrow(0, row, 1)?;
-            Trajectory::start_from_noise(backbone, conditioning.clone(), &noise, &settings)
+            let noise = (&noise, fresh.row(row)?);
+            Trajectory::start_from_noise(backbone, conditioning.clone(), noise, &settings)
         })
         .collect::<Result<Vec<_>>>()?;
     let mut tensors = texts(&conditioning, trajectories.len())?;
@@ -152,17 +154,22 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
     write_whole(out, tensors)
 }
 
-/// The folder or the installed model that `--model` names.
+/// The folder, the file or the installed model that `--model` names.
 fn open(args: &Args, globals: &Globals) -> Result<Arc<dyn Backbone>> {
+    let dtype = args.dtype.into();
     match &globals.model {
+        // Without a look at what else there is: any folder that loads can be traced.
         Some(model) if Path::new(model).is_dir() => {
-            let files = ModelFiles::folder(model);
-            let backbone = backbones::load(files, model, &Device::Cpu, args.dtype.into())?;
+            let mut files = ModelFiles::folder(model).adapted(&globals.lora)?;
+            if let Some(denoiser) = &globals.denoiser {
+                files = files.with_denoiser(denoiser)?;
+            }
+            let backbone = backbones::load(files, model, &Device::Cpu, dtype)?;
             Ok(backbone.into())
         }
-        named => {
+        _ => {
             let models = globals.models()?;
-            models.load(named.as_deref().unwrap_or(models.default_name()))
+            models.load_as(models.default_name(), dtype)
         }
     }
 }
@@ -197,7 +204,25 @@ fn tap(backbone: &dyn Backbone, prefixes: Option<&[String]>) -> Result<TapReques
     })
 }
 
-fn noise(backbone: &dyn Backbone, args: &Args, settings: &Settings) -> Result<Tensor> {
+/// What the sampler adds in its steps, for all rows: of the file or of the seed.
+enum StepNoise {
+    Given(Vec<Tensor>),
+    Seed(Seed),
+}
+
+impl StepNoise {
+    fn row(&self, row: usize) -> Result<Fresh> {
+        Ok(match self {
+            Self::Seed(seed) => Fresh::Seed(*seed),
+            Self::Given(steps) => {
+                let own = steps.iter().map(|noise| Ok(noise.narrow(0, row, 1)?));
+                Fresh::Given(Arc::new(own.collect::<Result<_>>()?))
+            }
+        })
+    }
+}
+
+fn noise(backbone: &dyn Backbone, args: &Args, settings: &Settings) -> Result<(Tensor, StepNoise)> {
     let facts = backbone.facts();
     let (h, w) = (
         settings.height / facts.vae_scale,
@@ -205,7 +230,8 @@ fn noise(backbone: &dyn Backbone, args: &Args, settings: &Settings) -> Result<Te
     );
     let Some(path) = &args.latents else {
         let seed = Seed(args.seed.unwrap_or_default());
-        return standard_normal(seed, (1, facts.latent_channels, h, w));
+        let noise = standard_normal(seed, (1, facts.latent_channels, h, w))?;
+        return Ok((noise, StepNoise::Seed(seed)));
     };
     let wrong = |problem: String| {
         Error::invalid(
@@ -224,11 +250,20 @@ fn noise(backbone: &dyn Backbone, args: &Args, settings: &Settings) -> Result<Te
         .remove("latents")
         .ok_or_else(|| wrong("there is no tensor `latents`".into()))?;
     match latents.dims() {
-        [rows, c, lh, lw] if *rows > 0 && (*c, *lh, *lw) == (facts.latent_channels, h, w) => {
-            Ok(latents)
-        }
-        other => Err(wrong(format!("`latents` has the shape {other:?}"))),
+        [rows, c, lh, lw] if *rows > 0 && (*c, *lh, *lw) == (facts.latent_channels, h, w) => {}
+        other => return Err(wrong(format!("`latents` has the shape {other:?}"))),
     }
+    let steps: Vec<Tensor> = (0..)
+        .map_while(|step| tensors.remove(&format!("noise.{step}")))
+        .collect();
+    if let Some(other) = steps.iter().find(|noise| noise.dims() != latents.dims()) {
+        return Err(wrong(format!("`noise` has the shape {:?}", other.dims())));
+    }
+    let fresh = match steps.is_empty() {
+        true => StepNoise::Seed(Seed(0)),
+        false => StepNoise::Given(steps),
+    };
+    Ok((latents, fresh))
 }
 
 /// The texts as the denoiser reads them, one row a picture.

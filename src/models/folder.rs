@@ -23,8 +23,9 @@ pub struct Survey {
     pub pixels: u64,
 }
 
-/// Reads the index and the headers of the weights; an error says what is missing.
-pub fn survey(folder: &Path) -> Result<Survey> {
+/// Reads the index and the headers of the weights; an error says what is missing. `denoiser` is a GGUF
+/// file that stands for the transformer's.
+pub fn survey(folder: &Path, denoiser: Option<&Path>) -> Result<Survey> {
     let error = |problem: String| Error::model(folder.display().to_string(), problem);
     let index_path = folder.join("model_index.json");
     if !index_path.is_file() {
@@ -52,6 +53,11 @@ pub fn survey(folder: &Path) -> Result<Survey> {
             "Extractor",
         ];
         if library.is_null() || class.is_empty() || no_weights.iter().any(|n| class.ends_with(n)) {
+            continue;
+        }
+        if let Some(denoiser) = denoiser.filter(|_| part == "transformer") {
+            // As many numbers as its bytes would be in f32.
+            parameters += fs::metadata(denoiser).map_err(Error::file(denoiser))?.len() / 4;
             continue;
         }
         let files = weights(&folder.join(part));
@@ -90,7 +96,7 @@ fn weights(part: &Path) -> Vec<PathBuf> {
 }
 
 /// The numbers in a safetensors file, by its header.
-fn count(path: &Path) -> Result<u64> {
+pub fn count(path: &Path) -> Result<u64> {
     #[derive(Deserialize)]
     struct Head {
         shape: Vec<u64>,
@@ -202,13 +208,13 @@ pub(super) mod tests {
             parameters: 100,
             pixels: 32 * 32,
         };
-        assert_eq!(survey(folder.path()).unwrap(), expected);
+        assert_eq!(survey(folder.path(), None).unwrap(), expected);
     }
 
     #[test]
     fn what_is_missing_or_broken_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let complaint = || survey(folder.path()).unwrap_err().to_string();
+        let complaint = || survey(folder.path(), None).unwrap_err().to_string();
         assert!(complaint().contains("no model_index.json"));
         write_model(folder.path());
         let vae = folder

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 
-use crate::backbones::{self, Backbone, ModelFiles};
+use crate::backbones::{self, Adapter, Backbone, ModelFiles};
 use crate::probe::Probe;
 use crate::{Error, Result, world};
 
@@ -17,6 +17,7 @@ mod memory;
 mod pocket;
 mod probes;
 mod pull;
+mod single;
 
 pub use known::{KNOWN, Known};
 pub use memory::available_bytes;
@@ -31,6 +32,9 @@ pub const POCKET: &str = "pocket";
 pub enum Place {
     Embedded,
     Folder(PathBuf),
+    /// A single-file checkpoint, and the folders that its configurations and tokenizers are looked
+    /// for in.
+    Checkpoint(PathBuf, Vec<PathBuf>),
     /// Known by name and not here: `foreseed models pull` fetches it.
     Hub(String),
 }
@@ -53,8 +57,15 @@ pub struct ModelCard {
 /// How models are found.
 #[derive(Clone, Debug, Default)]
 pub struct ModelOptions {
-    /// A model's name or a diffusers folder, given at start: it becomes the default.
+    /// A model's name, a diffusers folder or a single-file checkpoint, given at start: it becomes
+    /// the default.
     pub model: Option<String>,
+    /// Merged into the default model.
+    pub loras: Vec<Adapter>,
+    /// A GGUF file with the default model's denoiser.
+    pub denoiser: Option<PathBuf>,
+    /// A folder in diffusers' layout with what a single-file checkpoint does not hold.
+    pub config: Option<PathBuf>,
     /// Where probes that were trained here lie: `<data>/probes`.
     pub probes: Option<PathBuf>,
 }
@@ -62,9 +73,11 @@ pub struct ModelOptions {
 /// The models there are. What lies in the hub's cache is looked at anew each time, so that a model
 /// pulled meanwhile is found.
 pub struct Models {
-    /// The folder that was given at start.
+    /// The folder or file that was given at start.
     given: Option<ModelCard>,
     default: String,
+    loras: Vec<Adapter>,
+    denoiser: Option<PathBuf>,
     probes: probes::Probes,
     cache: PathBuf,
     /// Bytes that were there at start: a model that is loaded since then still fits.
@@ -81,6 +94,8 @@ impl Models {
         let mut models = Self {
             given: None,
             default: POCKET.to_owned(),
+            loras: options.loras,
+            denoiser: options.denoiser,
             probes: probes::Probes::new(options.probes),
             cache,
             memory: memory::available_bytes(),
@@ -89,6 +104,11 @@ impl Models {
             Some(name) if models.find(&name).is_some() => models.default = name,
             Some(path) if Path::new(&path).is_dir() => {
                 let card = folder_card(Path::new(&path), &models)?;
+                models.default = card.name.clone();
+                models.given = Some(card);
+            }
+            Some(path) if Path::new(&path).is_file() => {
+                let card = single::card(Path::new(&path), options.config, &models)?;
                 models.default = card.name.clone();
                 models.given = Some(card);
             }
@@ -125,10 +145,16 @@ impl Models {
 
     /// Loads the weights: seconds to minutes.
     pub fn load(&self, name: &str) -> Result<Arc<dyn Backbone>> {
+        self.load_as(name, DType::F32)
+    }
+
+    /// [`Models::load`] with the weights as `dtype`.
+    pub fn load_as(&self, name: &str, dtype: DType) -> Result<Arc<dyn Backbone>> {
         let card = self.card(name)?;
-        let files = match &card.place {
+        let mut files = match &card.place {
             Place::Embedded => ModelFiles::embedded(pocket::FILES),
             Place::Folder(folder) => ModelFiles::folder(folder),
+            Place::Checkpoint(file, folders) => ModelFiles::checkpoint(file, folders),
             Place::Hub(repo) => {
                 return Err(Error::invalid(
                     "model",
@@ -139,7 +165,13 @@ impl Models {
                 ));
             }
         };
-        let backbone = backbones::load(files, name, &Device::Cpu, DType::F32)?;
+        if name == self.default {
+            files = files.adapted(&self.loras)?;
+            if let Some(denoiser) = &self.denoiser {
+                files = files.with_denoiser(denoiser)?;
+            }
+        }
+        let backbone = backbones::load(files, name, &Device::Cpu, dtype)?;
         Ok(Arc::from(backbone))
     }
 
@@ -164,7 +196,7 @@ impl Models {
         Ok(match self.card(name)?.place {
             Place::Embedded => true,
             Place::Folder(folder) => folder::draws_shapes_only(&folder),
-            Place::Hub(_) => false,
+            Place::Checkpoint(..) | Place::Hub(_) => false,
         })
     }
 
@@ -242,7 +274,7 @@ fn way_to_a_real_model() -> String {
 
 /// A folder is called by its last component, or by its whole path where that name is taken.
 fn folder_card(folder: &Path, models: &Models) -> Result<ModelCard> {
-    let survey = folder::survey(folder)?;
+    let survey = folder::survey(folder, models.denoiser.as_deref())?;
     let family = backbones::family_of(&survey.class).ok_or_else(|| {
         Error::model(
             folder.display().to_string(),
@@ -253,20 +285,45 @@ fn folder_card(folder: &Path, models: &Models) -> Result<ModelCard> {
     let last = whole
         .file_name()
         .map(|name| name.to_string_lossy().into_owned());
-    let name = last
+    let name = free_name(last, &whole, models);
+    let about = format!("The model in {}", whole.display());
+    Ok(given_card(
+        name,
+        family,
+        Place::Folder(whole),
+        about,
+        &survey,
+        models,
+    ))
+}
+
+/// The name that is proposed or, where it is taken, the whole path.
+fn free_name(proposed: Option<String>, whole: &Path, models: &Models) -> String {
+    proposed
         .filter(|name| models.find(name).is_none() && Known::named(name).is_none())
-        .unwrap_or_else(|| whole.display().to_string());
+        .unwrap_or_else(|| whole.display().to_string())
+}
+
+/// The card of what was given at start.
+fn given_card(
+    name: String,
+    family: &str,
+    place: Place,
+    about: String,
+    survey: &folder::Survey,
+    models: &Models,
+) -> ModelCard {
     let needs_bytes = memory::needed_bytes(survey.parameters, survey.pixels);
-    Ok(ModelCard {
+    ModelCard {
         name,
         family: family.to_owned(),
-        about: format!("The model in {}", whole.display()),
-        place: Place::Folder(whole),
+        about,
+        place,
         installed: true,
         licence: None,
         needs_bytes,
         fits: memory::fits(needs_bytes, models.memory),
-    })
+    }
 }
 
 /// Where the hub's libraries keep what they fetched, by the same variables as everywhere.

@@ -115,7 +115,9 @@ fn fetch(
 /// tokenizer, and one set of its weights, in half precision where there is one.
 fn needed(files: Vec<(String, u64)>) -> Vec<(String, u64)> {
     let part_of = |path: &str| path.split_once('/').map(|(part, _)| part.to_owned());
-    let is_half = |path: &str| path.contains(".fp16.");
+    // Shards are called `model.fp16-00001-of-00002.safetensors`, or by older libraries the other way
+    // round.
+    let is_half = |path: &str| path.contains(".fp16.") || path.contains(".fp16-");
     let is_weights = |path: &str| path.contains(".safetensors");
     let halved: Vec<_> = files
         .iter()

@@ -3,6 +3,7 @@
 
 mod noise;
 mod rows;
+mod solver;
 mod step;
 mod trajectory;
 
@@ -11,8 +12,9 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 pub use self::noise::standard_normal;
+pub use self::solver::{DpmPlusPlus, Solver};
 pub use self::step::{glimpse_all, step_all};
-pub use self::trajectory::Trajectory;
+pub use self::trajectory::{Fresh, Trajectory};
 use crate::backbones::TextState;
 
 /// What the sampler's update reads the denoiser's output as.
@@ -35,6 +37,7 @@ pub struct Schedule {
     /// The standard deviation of the initial latents.
     pub init_noise_sigma: f32,
     pub prediction: Prediction,
+    pub solver: Solver,
 }
 
 /// What was seen of a trajectory at one step: enough for a probe, and independent of the device.

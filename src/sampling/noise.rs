@@ -11,9 +11,19 @@ use crate::candidate::Seed;
 /// its key, read as pairs of 64-bit words through the Box–Muller transform in f64. `libm`'s
 /// functions are used, since a platform's own differ in their last bits.
 pub fn standard_normal(seed: Seed, shape: impl Into<Shape>) -> Result<Tensor> {
-    let shape = shape.into();
+    stream(seed, 0, shape.into())
+}
+
+/// The new noise that a seed's run adds in the step with this index, where its sampler adds any: like
+/// [`standard_normal`], with the step's number as the next four bytes of the key.
+pub(super) fn step_noise(seed: Seed, step: usize, shape: &[usize]) -> Result<Tensor> {
+    stream(seed, step as u32 + 1, shape.into())
+}
+
+fn stream(seed: Seed, stream: u32, shape: Shape) -> Result<Tensor> {
     let mut key = [0; 32];
     key[..4].copy_from_slice(&seed.0.to_le_bytes());
+    key[4..8].copy_from_slice(&stream.to_le_bytes());
     let mut random = ChaCha20Rng::from_seed(key);
     let count = shape.elem_count();
     let mut values = Vec::with_capacity(count + 1);
@@ -51,6 +61,7 @@ mod tests {
         let many = standard_normal(Seed(3), 8)?.to_vec1::<f32>()?;
         assert_eq!(few, many[..5]);
         assert_ne!(few, standard_normal(Seed(4), 5)?.to_vec1::<f32>()?);
+        assert_ne!(few, step_noise(Seed(3), 0, &[5])?.to_vec1::<f32>()?);
         Ok(())
     }
 }

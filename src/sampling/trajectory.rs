@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
-use super::{Prediction, Schedule, standard_normal};
+use super::noise::step_noise;
+use super::{Schedule, standard_normal};
 use crate::backbones::{Backbone, Conditioning, Facts, Half, TapRequest, Tapped};
 use crate::candidate::{Candidate, Seed, Settings};
 use crate::{Error, Result};
@@ -14,6 +15,15 @@ use crate::{Error, Result};
 pub(super) struct Glimpsed {
     pub half: Half,
     pub tapped: Tapped,
+}
+
+/// Where the noise comes from that some samplers add in every step.
+#[derive(Clone, Debug)]
+pub enum Fresh {
+    /// Drawn for the seed and the step, the same on every machine.
+    Seed(Seed),
+    /// Given by step, each of the latents' shape.
+    Given(Arc<Vec<Tensor>>),
 }
 
 /// All that is needed to go on with a denoising: going on after a pause gives, to the bit, what
@@ -30,6 +40,7 @@ pub struct Trajectory {
     steps_done: usize,
     schedule: Arc<Schedule>,
     conditioning: Arc<Conditioning>,
+    fresh: Fresh,
     guidance: f64,
     width: usize,
     height: usize,
@@ -57,15 +68,16 @@ impl Trajectory {
     ) -> Result<Self> {
         let shape = latent_shape(backbone, settings.width, settings.height);
         let noise = standard_normal(seed, &shape)?;
-        Self::start_from_noise(backbone, conditioning, &noise, settings)
+        let fresh = Fresh::Seed(seed);
+        Self::start_from_noise(backbone, conditioning, (&noise, fresh), settings)
     }
 
     /// From given noise: standard normal (1, channels, height, width) on the latents' grid, before
-    /// the sampler scales it.
+    /// the sampler scales it. `fresh` is what samplers take that add noise in every step.
     pub fn start_from_noise(
         backbone: &dyn Backbone,
         conditioning: Arc<Conditioning>,
-        noise: &Tensor,
+        (noise, fresh): (&Tensor, Fresh),
         settings: &Settings,
     ) -> Result<Self> {
         let schedule = backbone.schedule(settings.steps, settings.width, settings.height)?;
@@ -89,6 +101,7 @@ impl Trajectory {
             steps_done: 0,
             schedule: Arc::new(schedule),
             conditioning,
+            fresh,
             guidance: settings.guidance,
             width: settings.width,
             height: settings.height,
@@ -196,11 +209,7 @@ impl Trajectory {
 
     /// The latents as the denoiser takes them.
     pub(super) fn denoiser_input(&self) -> Result<Tensor> {
-        if self.schedule.prediction == Prediction::Flow {
-            return Ok(self.latents.clone());
-        }
-        let sigma = self.schedule.sigmas[self.steps_done];
-        divided(&self.latents, (sigma * sigma + 1.0).sqrt())
+        self.schedule.denoiser_input(&self.latents, self.steps_done)
     }
 
     /// Combines the halves of classifier-free guidance where there are two.
@@ -216,36 +225,42 @@ impl Trajectory {
         }
     }
 
-    /// Euler's step by the denoiser's guided output, f32.
+    /// The sampler's step by the denoiser's guided output, f32.
     pub(super) fn advance(&mut self, output: &Tensor) -> Result<()> {
-        let sigma = self.schedule.sigmas[self.steps_done];
-        let next = self.schedule.sigmas[self.steps_done + 1];
-        let x0 = match self.schedule.prediction {
-            Prediction::Epsilon | Prediction::Flow => {
-                (&self.latents - (output * f64::from(sigma))?)?
-            }
-            Prediction::V => {
-                let square = sigma * sigma + 1.0;
-                ((output * f64::from(-sigma / square.sqrt()))? + divided(&self.latents, square)?)?
-            }
-            Prediction::Sample => output.clone(),
-        };
-        let slope = match self.schedule.prediction {
-            Prediction::Flow => output.clone(),
-            _ => divided(&(&self.latents - &x0)?, sigma)?,
-        };
-        self.latents = (&self.latents + (slope * f64::from(next - sigma))?)?;
+        let step = self.steps_done;
+        let data = self.schedule.data(&self.latents, output, step)?;
+        let seen = (&data, self.x0.as_ref());
+        let noise = || self.step_noise(step);
+        self.latents = self
+            .schedule
+            .next(&self.latents, output, seen, step, noise)?;
         self.steps_done += 1;
-        self.previous_x0 = self.x0.replace(x0);
+        self.previous_x0 = self.x0.replace(data);
         self.half = None;
         Ok(())
     }
-}
 
-/// A true division: dividing a tensor by a number multiplies it by the reciprocal, and at the
-/// highest noise levels that rounding alone is more than the reference differs by.
-fn divided(x: &Tensor, by: f32) -> Result<Tensor> {
-    Ok(x.broadcast_div(&Tensor::new(by, x.device())?)?)
+    fn step_noise(&self, step: usize) -> Result<Tensor> {
+        let noise = match &self.fresh {
+            Fresh::Seed(seed) => step_noise(*seed, step, self.latents.dims())?,
+            Fresh::Given(noise) => noise
+                .get(step)
+                .filter(|noise| noise.dims() == self.latents.dims())
+                .cloned()
+                .ok_or_else(|| {
+                    Error::invalid(
+                        "latents",
+                        format!(
+                            "there is no noise for the step {step}, to which the sampler adds some"
+                        ),
+                        format!("Send noise.{step} as well, of the shape of latents"),
+                    )
+                })?,
+        };
+        Ok(noise
+            .to_dtype(DType::F32)?
+            .to_device(self.latents.device())?)
+    }
 }
 
 fn bytes(tensor: &Tensor) -> u64 {

@@ -3,6 +3,7 @@ relative difference a tensor.
 
     cargo build --release
     python tests/goldens/compare.py [--family sdxl] [--count 20] [--seed 0]
+        [--as-file]
         [--binary target/release/foreseed]
 """
 
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
 from diffusers.utils import logging as diffusers_logging
+from make_owned import to_single_file
 from random_sdxl import relative
 
 BAR = 2e-4
@@ -31,6 +33,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--calls", type=int, default=2)
     parser.add_argument("--binary", default="target/release/foreseed")
+    parser.add_argument("--as-file", action="store_true", help="SDXL as one file")
     args = parser.parse_args()
     torch.set_num_threads(1)
     diffusers_logging.set_verbosity_error()
@@ -43,25 +46,33 @@ def main():
         r = random.Random(i)
         spec = family.random_spec(r)
         with tempfile.TemporaryDirectory() as scratch:
+            if args.as_file:
+                spec.shard, spec.variant = None, None
             folder = family.build(spec, Path(scratch) / "model")
+            model = ["--model", folder]
+            if args.as_file:
+                if not isinstance(spec.unet["layers_per_block"], int):
+                    continue
+                model = ["--model", Path(scratch) / "one.safetensors", "--model-config", folder]
+                to_single_file(folder, model[1], spec)
             for _ in range(args.calls):
                 call = family.random_call(r, spec)
                 tap = r.choice([None, family.prefixes(spec)])
-                answer = compare(args.binary, family, folder, spec, call, tap, scratch)
+                answer = compare(args.binary, family, folder, spec, call, tap, scratch, model)
                 problem, worst, where = answer
                 worst_of_all = max(worst_of_all, worst)
                 state = problem or ("FAILS" if worst > BAR else "")
                 failures += bool(state)
                 print(f"seed {i}: {worst:.2e} {where} {state}", flush=True)
                 if state:
-                    shown = {k: v for k, v in call.items() if k != "latents"}
+                    shown = {k: v for k, v in call.items() if k not in ("latents", "noise")}
                     spec.scheduler.pop("trained_betas", None)
                     print(f"    {spec}\n    {shown} tap={tap}")
     print(f"worst {worst_of_all:.2e}, {failures} failures")
     sys.exit(failures > 0)
 
 
-def compare(binary, family, folder, spec, call, tap, scratch):
+def compare(binary, family, folder, spec, call, tap, scratch, model):
     """(problem, worst relative difference, its tensor) of one call."""
     try:
         theirs = family.run(folder, spec, call, tap)
@@ -69,8 +80,9 @@ def compare(binary, family, folder, spec, call, tap, scratch):
         return None, 0.0, f"(diffusers refuses: {type(e).__name__}: {str(e)[:100]})"
     latents, out = Path(scratch) / "in.safetensors", Path(scratch) / "out.safetensors"
     out.unlink(missing_ok=True)
-    save_file({"latents": call["latents"]}, latents)
-    command = [binary, "trace", "--model", folder, "--prompt", call["prompt"]]
+    noise = {f"noise.{i}": noise for i, noise in enumerate(call.get("noise", []))}
+    save_file({"latents": call["latents"], **noise}, latents)
+    command = [binary, "trace", *model, "--prompt", call["prompt"]]
     if call.get("negative_prompt") is not None:
         command += ["--negative-prompt", call["negative_prompt"]]
     for name in ("steps", "guidance", "height", "width"):

@@ -144,6 +144,24 @@ MODELS = {
     ),
 }
 
+TRAINED = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+
+
+def sampled(kind, steps, guidance, **config):
+    """A case of another sampler over the weights of `epsilon`."""
+    scheduler = dict(_class_name=kind, **TRAINED, **config)
+    call = dict(
+        prompt="a red circle",
+        negative_prompt="blurry" if guidance > 1 else None,
+        steps=steps,
+        guidance=guidance,
+        height=24,
+        width=16,
+        scheduler=scheduler,
+    )
+    return "epsilon", call, []
+
+
 # name: (model, call, tap)
 CASES = {
     "epsilon-negative": (
@@ -206,7 +224,83 @@ CASES = {
         ),
         ["up_blocks.0"],
     ),
+    # SDXL-Turbo's and SDXL-Lightning's, as they are published: few steps, no guidance.
+    "sampler-turbo-one": sampled(
+        "EulerAncestralDiscreteScheduler", 1, 0.0, timestep_spacing="trailing", steps_offset=1
+    ),
+    "sampler-turbo-four": sampled(
+        "EulerAncestralDiscreteScheduler", 4, 0.0, timestep_spacing="trailing", steps_offset=1
+    ),
+    "sampler-lightning-four": sampled(
+        "EulerDiscreteScheduler", 4, 0.0, timestep_spacing="trailing", steps_offset=1
+    ),
+    "sampler-lightning-two": sampled(
+        "EulerDiscreteScheduler", 2, 1.0, timestep_spacing="trailing", steps_offset=1
+    ),
+    "sampler-ancestral": sampled(
+        "EulerAncestralDiscreteScheduler",
+        5,
+        5.0,
+        timestep_spacing="leading",
+        steps_offset=1,
+        prediction_type="v_prediction",
+    ),
+    "sampler-euler-karras": sampled(
+        "EulerDiscreteScheduler",
+        6,
+        5.0,
+        use_karras_sigmas=True,
+        timestep_spacing="leading",
+        steps_offset=1,
+    ),
+    "sampler-dpm-karras": sampled(
+        "DPMSolverMultistepScheduler",
+        8,
+        5.0,
+        use_karras_sigmas=True,
+        timestep_spacing="leading",
+        steps_offset=1,
+    ),
+    # 15 steps and more: the last one may be of second order.
+    "sampler-dpm-long": sampled(
+        "DPMSolverMultistepScheduler",
+        16,
+        3.0,
+        timestep_spacing="leading",
+        steps_offset=1,
+        final_sigmas_type="sigma_min",
+        solver_type="heun",
+        prediction_type="v_prediction",
+    ),
+    "sampler-dpm-plain": sampled(
+        "DPMSolverMultistepScheduler", 5, 5.0, timestep_spacing="linspace", euler_at_final=True
+    ),
+    "sampler-dpm-trailing": sampled(
+        "DPMSolverMultistepScheduler",
+        4,
+        1.0,
+        timestep_spacing="trailing",
+        solver_order=1,
+        prediction_type="sample",
+    ),
+    "sampler-dpm-sde": sampled(
+        "DPMSolverMultistepScheduler",
+        6,
+        5.0,
+        algorithm_type="sde-dpmsolver++",
+        use_karras_sigmas=True,
+        timestep_spacing="leading",
+    ),
+    "sampler-dpm-exponential": sampled(
+        "DPMSolverMultistepScheduler",
+        4,
+        5.0,
+        algorithm_type="sde-dpmsolver++",
+        solver_type="heun",
+        use_exponential_sigmas=True,
+    ),
 }
+NOISY = ("Ancestral", "sde-")
 
 
 def main():
@@ -219,11 +313,21 @@ def main():
         spec = MODELS[model]
         scale = 2 ** (len(spec.vae["block_out_channels"]) - 1)
         shape = (1, 4, call["height"] // scale, call["width"] // scale)
-        latents = torch.randn(shape, generator=torch.Generator().manual_seed(i))
+        generator = torch.Generator().manual_seed(i)
+        latents = torch.randn(shape, generator=generator)
+        given = {"latents": latents}
+        if any(mark in str(call.get("scheduler")) for mark in NOISY):
+            noise = [torch.randn(shape, generator=generator) for _ in range(call["steps"])]
+            given["noise"] = noise
         # No prefix at all taps nothing here; the reference takes "nothing" as a prefix of nothing.
         prefixes = ["-"] if tap == [] else tap
-        tensors = reference(HERE / model, {**call, "latents": latents}, spec.variant, prefixes)
-        save_file({"latents": latents, **tensors}, HERE / f"{name}.safetensors")
+        tensors = reference(HERE / model, {**call, **given}, spec.variant, prefixes)
+        for step, noise in enumerate(given.pop("noise", [])):
+            given[f"noise.{step}"] = noise
+        if name.startswith("sampler-"):
+            # The texts and what the taps see do not depend on the sampler.
+            tensors = {k: v for k, v in tensors.items() if k.startswith(("latents.", "image"))}
+        save_file({**given, **tensors}, HERE / f"{name}.safetensors")
         cases[name] = {"model": model, **call, "tap": tap}
     (HERE / "cases.json").write_text(json.dumps(cases, indent=1, ensure_ascii=False) + "\n")
     size = sum(p.stat().st_size for p in HERE.rglob("*") if p.is_file())

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+import diffusers
 from diffusers import (
     AutoencoderKL,
-    EulerDiscreteScheduler,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
@@ -46,6 +46,7 @@ class Spec:
     variant: str | None = None
     shard: str | None = None
     legacy_eos: bool = False
+    sampler: str = "EulerDiscreteScheduler"
     extra: dict = field(default_factory=dict)
 
 
@@ -170,7 +171,7 @@ def build(spec: Spec, folder):
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
         tokenizer_2=CLIPTokenizer.from_pretrained(folder / "tokenizer_2"),
         unet=unet,
-        scheduler=EulerDiscreteScheduler(**spec.scheduler),
+        scheduler=getattr(diffusers, spec.sampler).from_config(spec.scheduler),
         force_zeros_for_empty_prompt=spec.force_zeros,
         add_watermarker=False,
     ).to(getattr(torch, spec.dtype))
@@ -211,17 +212,33 @@ class Tapping:
         return attn.to_out[1](attn.to_out[0](out))
 
 
-def reference(folder, call, variant=None, tap=None):
+def give_noise(noise):
+    """Has the samplers that add noise in every step take it from this list."""
+    given = iter(noise)
+    for name in ("scheduling_euler_ancestral_discrete", "scheduling_dpmsolver_multistep"):
+        module = getattr(diffusers.schedulers, name)
+        module.randn_tensor = lambda *_, **__: next(given)
+
+
+def reference(folder, call, variant=None, tap=None, prepare=lambda pipe: None):
     """Runs the real pipeline; the tensors that `foreseed trace` writes for the same call.
 
     call: prompt, negative_prompt (None: none), steps, guidance, height, width, latents and
-    optionally stop_at. tap: beginnings of module paths; None: the middle block's.
+    optionally stop_at, scheduler (another configuration than the folder's) and noise (what a sampler
+    adds, step by step). tap: beginnings of module paths; None: the middle block's. prepare: what is
+    done to the pipeline before it runs.
     """
     options = {"variant": variant} if variant else {}
     pipe = StableDiffusionXLPipeline.from_pretrained(
         folder, add_watermarker=False, torch_dtype=torch.float32, **options
     )
     pipe.set_progress_bar_config(disable=True)
+    if call.get("scheduler"):
+        kind = getattr(diffusers, call["scheduler"]["_class_name"])
+        pipe.scheduler = kind.from_config(call["scheduler"])
+    if call.get("noise"):
+        give_noise(call["noise"])
+    prepare(pipe)
     guided = call["guidance"] > 1
     tensors, kept = {}, {}
     prefixes = tuple(tap) if tap is not None else ("mid_block",)
@@ -389,12 +406,22 @@ def random_spec(r: random.Random):
     if r.random() < 0.1:
         n = scheduler["num_train_timesteps"]
         scheduler["trained_betas"] = [0.0005 + 0.01 * i / n for i in range(n)]
+    sampler = r.choice(["EulerDiscrete", "EulerAncestralDiscrete", "DPMSolverMultistep"])
+    if sampler == "DPMSolverMultistep":
+        scheduler.update(
+            solver_order=r.choice([1, 2, 2]),
+            solver_type=r.choice(["midpoint", "midpoint", "heun"]),
+            algorithm_type=r.choice(["dpmsolver++", "dpmsolver++", "sde-dpmsolver++"]),
+            euler_at_final=r.random() < 0.2,
+            lower_order_final=r.random() < 0.8,
+        )
     return Spec(
         unet=unet,
         vae=vae,
         text=text(),
         text_2=text(),
         scheduler=scheduler,
+        sampler=sampler + "Scheduler",
         seed=r.randrange(1 << 30),
         tokens=r.choice([77, 77, 20]),
         force_zeros=r.random() < 0.5,
@@ -424,7 +451,9 @@ def random_call(r: random.Random, spec: Spec):
     height, width = (unit * r.randint(1, max(1, 48 // unit)) for _ in range(2))
     steps = r.choice([1, 2, 3, 5])
     generator = torch.Generator().manual_seed(r.randrange(1 << 30))
-    latents = torch.randn((1, 4, height // scale, width // scale), generator=generator)
+    shape = (1, 4, height // scale, width // scale)
+    latents = torch.randn(shape, generator=generator)
+    noise = [torch.randn(shape, generator=generator) for _ in range(steps)]
     return dict(
         prompt=r.choice(PROMPTS),
         negative_prompt=r.choice([None, "", "blurry " + r.choice(PROMPTS)]),
@@ -433,4 +462,5 @@ def random_call(r: random.Random, spec: Spec):
         height=height,
         width=width,
         latents=latents,
+        noise=noise,
     )

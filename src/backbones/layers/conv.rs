@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::cpu;
 use super::cpu::product::{Left, Packed, product};
@@ -131,10 +131,17 @@ impl Conv2d {
         match &self.weights {
             Kind::Packed { weight, bias } => self.forward_packed(x, shift, weight, bias),
             Kind::Tensors { weight, bias } => {
+                // candle has no convolution in bf16 on the CPU.
+                let dtype = match x.dtype() {
+                    DType::BF16 if x.device().is_cpu() => DType::F32,
+                    other => other,
+                };
                 let y = x
                     .permute((0, 3, 1, 2))?
                     .contiguous()?
-                    .conv2d(weight, self.padding, self.stride, 1, 1)?
+                    .to_dtype(dtype)?
+                    .conv2d(&weight.to_dtype(dtype)?, self.padding, self.stride, 1, 1)?
+                    .to_dtype(x.dtype())?
                     .permute((0, 2, 3, 1))?
                     .contiguous()?
                     .broadcast_add(bias)?;

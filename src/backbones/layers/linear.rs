@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use candle_core::quantized::QTensor;
 
 use super::cpu;
 use super::cpu::product::{Left, Packed, product};
 use crate::Result;
-use crate::backbones::weights::Scope;
+use crate::backbones::weights::{Matrix, Scope};
 
 /// `x·Wᵀ + b` over the last dimension.
 #[derive(Clone, Debug)]
@@ -29,17 +30,36 @@ enum Kind {
         weight: Tensor,
         bias: Option<Tensor>,
     },
+    /// Made numbers of each time it is multiplied with.
+    Quantized {
+        /// (out, in)
+        weight: Arc<QTensor>,
+        bias: Option<Tensor>,
+    },
 }
 
 impl Linear {
     /// With a bias.
     pub fn load(scope: &Scope<'_>, inputs: usize, outputs: usize) -> Result<Self> {
-        let weight = scope.tensor("weight", &[outputs, inputs])?;
-        Self::new(weight, Some(scope.tensor("bias", &[outputs])?))
+        let weight = scope.matrix("weight", &[outputs, inputs])?;
+        Self::of(weight, Some(scope.tensor("bias", &[outputs])?))
     }
 
     pub fn load_no_bias(scope: &Scope<'_>, inputs: usize, outputs: usize) -> Result<Self> {
-        Self::new(scope.tensor("weight", &[outputs, inputs])?, None)
+        Self::of(scope.matrix("weight", &[outputs, inputs])?, None)
+    }
+
+    fn of(weight: Matrix, bias: Option<Tensor>) -> Result<Self> {
+        let weight = match weight {
+            Matrix::Plain(weight) => return Self::new(weight, bias),
+            Matrix::Quantized(weight) => weight,
+        };
+        let (outputs, inputs) = weight.shape().dims2()?;
+        Ok(Self {
+            inputs,
+            outputs,
+            weights: Kind::Quantized { weight, bias },
+        })
     }
 
     /// From a 1×1 convolution's weights, which is the same layer where channels come last.
@@ -103,13 +123,23 @@ impl Linear {
                 })
             })?,
             Kind::Tensors { weight, bias } => {
-                let y = x.reshape((rows, self.inputs))?.matmul(&weight.t()?)?;
-                let y = match bias {
-                    Some(bias) => y.broadcast_add(bias)?,
-                    None => y,
-                };
+                let y = product_of(&x.reshape((rows, self.inputs))?, weight, bias)?;
+                Ok(y.reshape(shape)?)
+            }
+            Kind::Quantized { weight, bias } => {
+                let weight = weight.dequantize(x.device())?.to_dtype(x.dtype())?;
+                let y = product_of(&x.reshape((rows, self.inputs))?, &weight, bias)?;
                 Ok(y.reshape(shape)?)
             }
         }
     }
+}
+
+/// (rows, in) → (rows, out)
+fn product_of(x: &Tensor, weight: &Tensor, bias: &Option<Tensor>) -> Result<Tensor> {
+    let y = x.matmul(&weight.t()?)?;
+    Ok(match bias {
+        Some(bias) => y.broadcast_add(bias)?,
+        None => y,
+    })
 }

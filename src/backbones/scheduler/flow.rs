@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::spacing::{exponential, karras};
 use crate::backbones::files::ModelFiles;
-use crate::sampling::{Prediction, Schedule};
+use crate::sampling::{Prediction, Schedule, Solver};
 use crate::{Error, Result};
 
 const PATH: &str = "scheduler/scheduler_config.json";
@@ -162,6 +162,7 @@ impl FlowMatchEuler {
             sigmas,
             init_noise_sigma: 1.0,
             prediction: Prediction::Flow,
+            solver: Solver::Euler,
         })
     }
 

@@ -11,7 +11,7 @@ use self::text::TextEncoders;
 use self::unet::{Conditions, Halfway, Unet};
 use super::files::ModelFiles;
 use super::index::{Defaults, PipelineIndex};
-use super::scheduler::EulerDiscrete;
+use super::scheduler::DiscreteSampler;
 use super::tap::Tap;
 use super::vae::{self, tiny, tiny::TinyDecoder};
 use super::weights::{Weights, weight_paths};
@@ -40,7 +40,7 @@ pub struct Sdxl {
     vae: vae::Decoder,
     vae_config: vae::Config,
     preview: Option<TinyDecoder>,
-    scheduler: EulerDiscrete,
+    scheduler: DiscreteSampler,
     zeros_without_negative: bool,
     pooled_to_unet: bool,
     device: Device,
@@ -56,7 +56,7 @@ impl Sdxl {
     ) -> Result<Self> {
         let expected = [("unet", "UNet2DConditionModel"), ("vae", "AutoencoderKL")];
         index.check(files, &expected)?;
-        let scheduler = EulerDiscrete::load(files)?;
+        let scheduler = DiscreteSampler::load(files)?;
         let text = TextEncoders::load(files, index, device, dtype)?;
         let unet_config = UnetConfig::read(files)?;
         check_widths(files, &unet_config, &text)?;

@@ -287,3 +287,27 @@ impl PixelAttention {
         Ok((x + self.out.forward(&y)?.reshape((rows, h, w, c))?)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f16_is_for_vaes_whose_weights_were_fixed_for_it() {
+        let config = |json: &str| -> Config { serde_json::from_str(json).unwrap() };
+        // As SDXL's is published, as `madebyollin/sdxl-vae-fp16-fix` is, and without a word.
+        let (published, fixed, silent) = (
+            config(r#"{"force_upcast": true}"#),
+            config(r#"{"force_upcast": false}"#),
+            config("{}"),
+        );
+        let dtype = |config: &Config, dtype| config.dtype(dtype, &Device::Cpu);
+        assert_eq!(dtype(&published, DType::F16), DType::F32);
+        assert_eq!(dtype(&silent, DType::F16), DType::F32);
+        assert_eq!(dtype(&fixed, DType::F16), DType::F16);
+        for config in [&published, &fixed, &silent] {
+            assert_eq!(dtype(config, DType::F32), DType::F32);
+            assert_eq!(dtype(config, DType::BF16), DType::F32);
+        }
+    }
+}

@@ -218,6 +218,9 @@ impl Bench {
         let models = Arc::new(Models::discover(ModelOptions {
             model: globals.model.clone(),
             probes: Some(probes),
+            loras: globals.lora.clone(),
+            denoiser: globals.denoiser.clone(),
+            config: globals.model_config.clone(),
         })?);
         Ok(Foresight {
             engine: Engine::start(models.clone(), Limits::default())?,

@@ -10,7 +10,7 @@ use crate::backbones::{
     Backbone, Conditioning, DenoiserInput, Facts, Half, TapRequest, Tapped, TextState, Word,
 };
 use crate::candidate::{Candidate, Seed, Settings};
-use crate::sampling::{Observation, Prediction, Schedule};
+use crate::sampling::{Observation, Prediction, Schedule, Solver};
 use crate::{Error, Result};
 
 pub const BLOCK: &str = "mid";
@@ -128,6 +128,7 @@ impl Backbone for Fake {
             sigmas: (0..=steps).map(sigma).collect(),
             init_noise_sigma: 10.0,
             prediction: Prediction::Epsilon,
+            solver: Solver::Euler,
         })
     }
 

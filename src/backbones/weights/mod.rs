@@ -1,0 +1,417 @@
+//! The tensors of one component of a model, read from its safetensors files.
+
+mod shards;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use candle_core::quantized::QTensor;
+use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::TensorInfo;
+
+pub use self::shards::{Shard, weight_paths};
+use super::audit::ComponentAudit;
+use super::checkpoint;
+use super::files::ModelFiles;
+use super::gguf::{self, Gguf};
+use super::lora::Merges;
+use crate::{Error, Result};
+
+/// A component's tensors by name. Which of them were taken is remembered, so that
+/// [`Weights::finish`] can tell what was left over.
+pub struct Weights {
+    files: ModelFiles,
+    component: String,
+    device: Device,
+    dtype: DType,
+    shards: Vec<RefCell<Opened>>,
+    index: BTreeMap<String, Entry>,
+    /// What is added to some of them.
+    merges: Merges,
+    taken: RefCell<BTreeSet<String>>,
+    bytes: Cell<u64>,
+}
+
+/// A file of a component.
+enum Opened {
+    Safetensors(Shard),
+    Gguf(Gguf),
+}
+
+/// Where a tensor lies.
+struct Entry {
+    shard: usize,
+    stored: Stored,
+    part: Part,
+}
+
+/// A tensor as its file has it.
+enum Stored {
+    Plain(TensorInfo),
+    Gguf(gguf::Info),
+}
+
+/// A matrix of a linear layer, (out, in).
+pub enum Matrix {
+    Plain(Tensor),
+    /// Kept as it is stored, in blocks of few bits a number.
+    Quantized(Arc<QTensor>),
+}
+
+/// Of a tensor's rows those from `from` to `to`, counted in `of`-ths of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    pub from: usize,
+    pub to: usize,
+    pub of: usize,
+}
+
+impl Share {
+    pub const WHOLE: Self = Self::nth(0, 1);
+
+    /// One of `of` equal parts.
+    pub const fn nth(index: usize, of: usize) -> Self {
+        Self {
+            from: index,
+            to: index + 1,
+            of,
+        }
+    }
+
+    /// The first row and the one after the last, of so many.
+    pub fn of(self, rows: usize) -> (usize, usize) {
+        (rows * self.from / self.of, rows * self.to / self.of)
+    }
+}
+
+/// What a tensor is of the one that is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Whole,
+    Rows(Share),
+    /// The second half of the rows, then the first.
+    HalvesSwapped,
+    /// A matrix whose rows are stored as columns.
+    Transposed,
+}
+
+impl Entry {
+    /// The tensor's shape, of whatever the stored one has.
+    fn shape(&self) -> Vec<usize> {
+        let mut shape = self.stored.shape().to_vec();
+        match self.part {
+            Part::Whole | Part::HalvesSwapped => {}
+            Part::Rows(share) => {
+                if let Some(rows) = shape.first_mut() {
+                    let (from, to) = share.of(*rows);
+                    *rows = to - from;
+                }
+            }
+            Part::Transposed => shape.reverse(),
+        }
+        shape
+    }
+}
+
+impl Stored {
+    fn shape(&self) -> &[usize] {
+        match self {
+            Self::Plain(info) => &info.shape,
+            Self::Gguf(info) => &info.shape,
+        }
+    }
+}
+
+impl Opened {
+    /// A share of a tensor's rows, on the CPU.
+    fn tensor(&mut self, name: &str, stored: &Stored, share: Share) -> Result<Tensor> {
+        match (self, stored) {
+            (Self::Safetensors(shard), Stored::Plain(info)) => shard.tensor(name, info, share),
+            (Self::Gguf(gguf), Stored::Gguf(info)) => {
+                let tensor = gguf.tensor(name, info, share, &Device::Cpu)?;
+                Ok(tensor.dequantize(&Device::Cpu)?)
+            }
+            _ => Err(Error::Internal("a tensor of another kind of file".into())),
+        }
+    }
+
+    fn path(&self) -> &str {
+        match self {
+            Self::Safetensors(shard) => shard.path(),
+            Self::Gguf(_) => gguf::PATH,
+        }
+    }
+}
+
+impl Weights {
+    /// Opens a component's files and reads their headers; tensors are read when they are asked for,
+    /// as `dtype`, onto `device`.
+    pub fn open(
+        files: &ModelFiles,
+        component: &str,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self> {
+        let mut shards = Vec::new();
+        let mut index = BTreeMap::new();
+        for path in weight_paths(files, component)? {
+            if path.ends_with(".json") {
+                continue;
+            }
+            let reader = files.open(&path)?;
+            if path == gguf::PATH {
+                let (gguf, tensors) = Gguf::open(files.name(), reader)?;
+                let layout = gguf::Layout::of(tensors.iter().map(|(name, _)| name.as_str()));
+                for (stored, info) in tensors {
+                    for (name, part) in layout.translated(&stored) {
+                        let stored = Stored::Gguf(info.clone());
+                        let shard = shards.len();
+                        index.insert(
+                            name,
+                            Entry {
+                                shard,
+                                stored,
+                                part,
+                            },
+                        );
+                    }
+                }
+                shards.push(RefCell::new(Opened::Gguf(gguf)));
+                continue;
+            }
+            let (shard, header) = Shard::open(files.name(), path, reader)?;
+            let at = shards.len();
+            let mut insert = |name, info, part| {
+                let entry = Entry {
+                    shard: at,
+                    stored: Stored::Plain(info),
+                    part,
+                };
+                index.insert(name, entry);
+            };
+            match shard.path() == checkpoint::PATH {
+                false => header
+                    .tensors
+                    .into_iter()
+                    .for_each(|(name, info)| insert(name, info, Part::Whole)),
+                true => {
+                    let names = checkpoint::Names::of(files, component)?;
+                    for (stored, info) in header.tensors {
+                        for (name, part) in names.translated(&stored) {
+                            insert(name, info.clone(), part);
+                        }
+                    }
+                }
+            }
+            shards.push(RefCell::new(Opened::Safetensors(shard)));
+        }
+        let merges = Merges::of(files, component, index.keys())?;
+        Ok(Self {
+            files: files.clone(),
+            component: component.into(),
+            device: device.clone(),
+            dtype,
+            shards,
+            index,
+            merges,
+            taken: RefCell::default(),
+            bytes: Cell::new(0),
+        })
+    }
+
+    /// All of the tensors, or those under `prefix` where the file puts them there: published files
+    /// and newer libraries differ in such prefixes.
+    pub fn root(&self, prefix: &str) -> Scope<'_> {
+        let prefixed = !prefix.is_empty() && self.has_under(prefix);
+        Scope {
+            weights: self,
+            prefix: match prefixed {
+                true => format!("{prefix}."),
+                false => String::new(),
+            },
+        }
+    }
+
+    /// Whether there are tensors under `prefix`.
+    pub fn has_under(&self, prefix: &str) -> bool {
+        let dotted = format!("{prefix}.");
+        self.index.keys().any(|name| name.starts_with(&dotted))
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Bytes of the tensors taken so far, as loaded.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Warns of tensors that nothing asked for, unless their names begin with, or end in, something
+    /// on the allow-list of (beginning or ending, reason).
+    pub fn finish(&self, allowed: &[(&str, &'static str)]) {
+        let taken = self.taken.borrow();
+        let left = self.index.keys().filter(|name| !taken.contains(*name));
+        let left: Vec<(String, Option<&'static str>)> = left
+            .map(|name| {
+                let reason = allowed
+                    .iter()
+                    .find(|(part, _)| name.starts_with(part) || name.ends_with(part));
+                (name.clone(), reason.map(|(_, reason)| *reason))
+            })
+            .collect();
+        let unexplained: Vec<&String> = left
+            .iter()
+            .filter(|(_, reason)| reason.is_none())
+            .map(|(name, _)| name)
+            .collect();
+        if let Some(first) = unexplained.first() {
+            tracing::warn!(
+                "model {}: {} tensors of {}/ were not used, the first is {first}",
+                self.files.name(),
+                unexplained.len(),
+                self.component,
+            );
+        }
+        if let Some(audit) = self.files.audit() {
+            audit.add(ComponentAudit {
+                component: self.component.clone(),
+                taken: taken.iter().cloned().collect(),
+                left,
+            });
+        }
+    }
+
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let Some(entry) = self.index.get(name) else {
+            return Err(self.files.error(format!(
+                "the tensor {name} is missing in {}/ ({})",
+                self.component,
+                self.paths()
+            )));
+        };
+        let shard = self.shards[entry.shard].borrow();
+        let have = entry.shape();
+        if have != shape {
+            return Err(self.files.error(format!(
+                "the tensor {name} in {} has the shape {have:?}, but the configuration asks for \
+                 {shape:?}",
+                shard.path()
+            )));
+        }
+        drop(shard);
+        self.taken.borrow_mut().insert(name.into());
+        let bytes = shape.iter().product::<usize>() * self.dtype.size_in_bytes();
+        self.bytes.set(self.bytes.get() + bytes as u64);
+        if self.files.audit().is_some() {
+            // One number stands for all: a model of any size is put together in little memory.
+            let zero = Tensor::zeros((), self.dtype, &self.device)?;
+            return Ok(zero.broadcast_as(shape)?);
+        }
+        let mut shard = self.shards[entry.shard].borrow_mut();
+        let mut read = |share: Share| shard.tensor(name, &entry.stored, share);
+        let tensor = match entry.part {
+            Part::Whole => read(Share::WHOLE)?,
+            Part::Rows(share) => read(share)?,
+            Part::HalvesSwapped => {
+                Tensor::cat(&[read(Share::nth(1, 2))?, read(Share::nth(0, 2))?], 0)?
+            }
+            Part::Transposed => read(Share::WHOLE)?.t()?.contiguous()?,
+        };
+        let tensor = self.merges.add_to(name, tensor)?;
+        Ok(tensor.to_dtype(self.dtype)?.to_device(&self.device)?)
+    }
+
+    /// A matrix, quantized where the file has it so and nothing is added to it.
+    fn matrix(&self, name: &str, shape: &[usize]) -> Result<Matrix> {
+        let entry = self.index.get(name);
+        let share = entry.and_then(|entry| match entry.part {
+            Part::Whole => Some(Share::WHOLE),
+            Part::Rows(share) => Some(share),
+            _ => None,
+        });
+        if let Some(entry) = entry
+            && let Some(share) = share
+            && let Stored::Gguf(info) = &entry.stored
+            && info.is_quantized()
+            && entry.shape() == shape
+            && !self.merges.change(name)
+            && let Opened::Gguf(gguf) = &mut *self.shards[entry.shard].borrow_mut()
+        {
+            let matrix = gguf.tensor(name, info, share, &self.device)?;
+            self.taken.borrow_mut().insert(name.into());
+            self.bytes
+                .set(self.bytes.get() + matrix.storage_size_in_bytes() as u64);
+            return Ok(Matrix::Quantized(matrix));
+        }
+        self.tensor(name, shape).map(Matrix::Plain)
+    }
+
+    fn paths(&self) -> String {
+        let paths: Vec<String> = self
+            .shards
+            .iter()
+            .map(|s| s.borrow().path().to_owned())
+            .collect();
+        paths.join(", ")
+    }
+}
+
+/// A place in the tree of a component's tensor names.
+#[derive(Clone)]
+pub struct Scope<'a> {
+    weights: &'a Weights,
+    prefix: String,
+}
+
+impl Scope<'_> {
+    /// One level down: `scope.at("resnets").at(0)`.
+    pub fn at(&self, name: impl std::fmt::Display) -> Self {
+        Self {
+            weights: self.weights,
+            prefix: format!("{}{name}.", self.prefix),
+        }
+    }
+
+    /// The tensor `name` here, which must have this shape.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.weights
+            .tensor(&format!("{}{name}", self.prefix), shape)
+    }
+
+    /// The matrix `name` here, which must have this shape.
+    pub fn matrix(&self, name: &str, shape: &[usize]) -> Result<Matrix> {
+        self.weights
+            .matrix(&format!("{}{name}", self.prefix), shape)
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.weights
+            .index
+            .contains_key(&format!("{}{name}", self.prefix))
+    }
+
+    /// Dimensions of the tensor `name`, if it is there.
+    pub fn rank(&self, name: &str) -> Option<usize> {
+        let name = format!("{}{name}", self.prefix);
+        self.weights
+            .index
+            .get(&name)
+            .map(|entry| entry.stored.shape().len())
+    }
+
+    /// Zeros as the component's tensors are, where its files need hold none.
+    pub fn zeros(&self, shape: &[usize]) -> Result<Tensor> {
+        Ok(Tensor::zeros(
+            shape,
+            self.weights.dtype,
+            &self.weights.device,
+        )?)
+    }
+
+    /// The module path, as diffusers writes it.
+    pub fn path(&self) -> &str {
+        self.prefix.trim_end_matches('.')
+    }
+}
