@@ -4,11 +4,11 @@
 //! their files name) stays in their folders. What they share (a step, guidance, the tap, a resumable
 //! trajectory) is written once, in [`crate::sampling`].
 
-mod clip;
+pub(crate) mod clip;
 mod files;
 mod flux;
 mod index;
-mod layers;
+pub(crate) mod layers;
 mod qwen_image;
 mod qwen_text;
 mod scheduler;
@@ -17,7 +17,7 @@ mod t5;
 mod tap;
 mod vae;
 mod vocabulary;
-mod weights;
+pub(crate) mod weights;
 mod words;
 
 use std::collections::BTreeMap;

@@ -297,6 +297,14 @@ impl Scope<'_> {
             .map(|(_, info)| info.shape.len())
     }
 
+    /// The shape of the tensor `name`, if it is there: files without a configuration say by it how
+    /// large a network is.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        let name = format!("{}{name}", self.prefix);
+        let (_, info) = self.weights.index.get(&name)?;
+        Some(&info.shape)
+    }
+
     /// Zeros as the component's tensors are, where its files need hold none.
     pub fn zeros(&self, shape: &[usize]) -> Result<Tensor> {
         Ok(Tensor::zeros(

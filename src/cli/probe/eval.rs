@@ -69,7 +69,7 @@ pub struct Args {
 struct Bench {
     backbone: Arc<dyn Backbone>,
     probe: Arc<Probe>,
-    scorer: Box<dyn Scorer>,
+    scorer: Arc<dyn Scorer>,
     settings: Settings,
 }
 
