@@ -126,7 +126,7 @@ impl<'a> Demonstration<'a> {
     fn begin(shift: &'a Shift, args: &'a Args, folder: &Path) -> Result<Self> {
         let models = Arc::new(Models::discover(ModelOptions {
             model: Some(POCKET.into()),
-            probes: None,
+            ..Default::default()
         })?);
         let probes = models.probes_of(POCKET)?;
         let probe = probes.iter().find(|p| p.card().metric == "composition");

@@ -35,7 +35,7 @@ impl Truth {
     pub fn new() -> Result<Self> {
         let options = ModelOptions {
             model: Some(POCKET.into()),
-            probes: None,
+            ..Default::default()
         };
         let backbone = Models::discover(options)?.load(POCKET)?;
         let facts = backbone.facts();

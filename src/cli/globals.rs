@@ -18,6 +18,11 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "NAME|DIR")]
     pub model: Option<String>,
 
+    /// A folder with the published files of a scorer, where they are not in the hub's cache. Can be
+    /// given several times.
+    #[arg(long, global = true, value_name = "METRIC=DIR", value_parser = scorer)]
+    pub scorer: Vec<(String, PathBuf)>,
+
     /// Where pictures go, or the file that `trace` and `probe` write.
     #[arg(long, global = true, value_name = "PATH")]
     pub out: Option<PathBuf>,
@@ -71,6 +76,7 @@ impl Globals {
         Models::discover(ModelOptions {
             model: self.model.clone(),
             probes: Some(self.data_folder()?.join("probes")),
+            scorers: self.scorer.iter().cloned().collect(),
         })
     }
 
@@ -94,5 +100,15 @@ impl Globals {
             .build()
             .map_err(|e| Error::Internal(format!("no asynchronous runtime: {e}")))?
             .block_on(work)
+    }
+}
+
+/// `METRIC=DIR`.
+fn scorer(text: &str) -> std::result::Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((metric, folder)) if !metric.is_empty() && !folder.is_empty() => {
+            Ok((metric.to_owned(), folder.into()))
+        }
+        _ => Err(format!("{text:?} names no folder: METRIC=DIR does")),
     }
 }

@@ -154,7 +154,7 @@ impl Trial {
     /// What each wording gains over the original, which gains nothing, on fresh seeds.
     fn gains(&self) -> Vec<Option<Estimate>> {
         let all: Vec<Vec<&Prediction>> = self.tried.iter().map(Tried::predictions).collect();
-        wording_gains(&all, self.predictor.shares())
+        wording_gains(&all, self.predictor.shares(), self.predictor.unit())
     }
 
     /// The wording with the largest gain; the original where none gains.

@@ -7,6 +7,7 @@
 
 use crate::probe::Prediction;
 use crate::probe::shares::Shares;
+use crate::probe::stats;
 
 /// Half the width of a 90 % interval, in standard deviations of a normal error.
 const Z90: f64 = 1.6449;
@@ -47,7 +48,13 @@ pub fn prompt_mean(
 /// are partly the luck of these seeds, which the spread of the paired differences shows; the rest is
 /// what the wordings are expected to differ by. Each gain is shrunk to the share of the latter
 /// (empirical Bayes, Efron & Morris 1973): what is left is expected of it, whichever is picked.
-pub fn wording_gains(wordings: &[Vec<&Prediction>], shares: Shares) -> Vec<Option<Estimate>> {
+///
+/// `unit` is what 1 is in the metric's units; where it is not known, what the predictions say.
+pub fn wording_gains(
+    wordings: &[Vec<&Prediction>],
+    shares: Shares,
+    unit: Option<f64>,
+) -> Vec<Option<Estimate>> {
     let Some(first) = wordings.first() else {
         return Vec::new();
     };
@@ -63,10 +70,18 @@ pub fn wording_gains(wordings: &[Vec<&Prediction>], shares: Shares) -> Vec<Optio
         let same = |p: Option<Paired>| p.map(|p| p.estimate(1.0, shares));
         return paired.into_iter().map(same).collect();
     };
+    let unit = unit.unwrap_or_else(|| {
+        let all: Vec<f64> = wordings.iter().flatten().map(|p| p.quality).collect();
+        stats::deviation(&all) / stats::USUAL_DEVIATION
+    });
+    let usual = USUAL_WORDING_VARIANCE * unit * unit;
     let squares: f64 = gains.iter().map(|g| (g - centre).powi(2)).sum();
     let evidence = EVIDENCE + rivals.len() as f64;
-    let apart = (squares + EVIDENCE * (USUAL_WORDING_VARIANCE + luck)) / evidence;
-    let kept = ((apart - luck) / apart).clamp(0.0, 1.0);
+    let apart = (squares + EVIDENCE * (usual + luck)) / evidence;
+    let kept = match apart > 0.0 {
+        true => ((apart - luck) / apart).clamp(0.0, 1.0),
+        false => 0.0,
+    };
     let shrunk = |p: Option<Paired>| p.map(|p| p.estimate(kept, shares));
     paired.into_iter().map(shrunk).collect()
 }
@@ -244,7 +259,7 @@ mod tests {
             .map(|seeds| seeds.map(|q| predicted(q, half)).into())
             .collect();
         let wordings: Vec<Vec<&Prediction>> = wordings.iter().map(|w| w.iter().collect()).collect();
-        let gains = wording_gains(&wordings, Shares::USUAL);
+        let gains = wording_gains(&wordings, Shares::USUAL, Some(1.0));
         gains.into_iter().map(Option::unwrap).collect()
     }
 
@@ -259,9 +274,9 @@ mod tests {
             "{gain:?}"
         );
         let (one, two) = (predicted(0.5, 0.1), predicted(0.6, 0.1));
-        let odd = wording_gains(&[vec![&one], vec![&one, &two]], Shares::USUAL);
+        let odd = wording_gains(&[vec![&one], vec![&one, &two]], Shares::USUAL, Some(1.0));
         assert_eq!(odd[1], None);
-        assert_eq!(wording_gains(&[], Shares::USUAL), []);
+        assert_eq!(wording_gains(&[], Shares::USUAL, None), []);
     }
 
     #[test]
@@ -304,7 +319,7 @@ mod tests {
                 })
                 .collect();
             let all: Vec<Vec<&Prediction>> = all.iter().map(|w| w.iter().collect()).collect();
-            let gains: Vec<Estimate> = wording_gains(&all, Shares::USUAL)
+            let gains: Vec<Estimate> = wording_gains(&all, Shares::USUAL, Some(1.0))
                 .into_iter()
                 .map(Option::unwrap)
                 .collect();

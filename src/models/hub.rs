@@ -33,23 +33,27 @@ pub(super) fn card(known: &Known, cache: &Path, memory: Option<u64>) -> ModelCar
 
 /// The snapshot that `main` points at or, failing that, the newest one; only a whole one counts.
 fn snapshot(repo: &str, cache: &Path) -> Option<(PathBuf, Survey)> {
+    snapshots(repo, cache).into_iter().find_map(|folder| {
+        let survey = folder::survey(&folder).ok()?;
+        Some((folder, survey))
+    })
+}
+
+/// All snapshots of a repository, whole or not: the one that `main` points at, then from the newest
+/// on.
+pub(super) fn snapshots(repo: &str, cache: &Path) -> Vec<PathBuf> {
     let home = repo_folder(repo, cache);
-    let snapshots = home.join("snapshots");
     let main = fs::read_to_string(home.join("refs/main")).unwrap_or_default();
-    let mut folders: Vec<PathBuf> = fs::read_dir(&snapshots)
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
+    let Ok(entries) = fs::read_dir(home.join("snapshots")) else {
+        return Vec::new();
+    };
+    let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     folders.sort_by_key(|folder| {
         let is_main = folder.file_name().is_some_and(|name| name == main.trim());
         let changed = fs::metadata(folder).and_then(|m| m.modified()).ok();
         std::cmp::Reverse((is_main, changed))
     });
-    folders.into_iter().find_map(|folder| {
-        let survey = folder::survey(&folder).ok()?;
-        Some((folder, survey))
-    })
+    folders
 }
 
 /// The folder of a repository in the hub's cache.

@@ -6,7 +6,7 @@ use super::*;
 fn discover(model: Option<&str>, cache: &Path) -> Result<Models> {
     let options = ModelOptions {
         model: model.map(str::to_owned),
-        probes: None,
+        ..ModelOptions::default()
     };
     Models::discover_in(options, cache.to_path_buf())
 }

@@ -84,3 +84,8 @@ pub static METRICS: [&Metric; 7] = [
 pub fn metric(name: &str) -> Option<&'static Metric> {
     METRICS.iter().copied().find(|metric| metric.name == name)
 }
+
+/// Between which values a metric lies, where it has bounds that matter; an unknown one has none.
+pub fn range(name: &str) -> Option<[f64; 2]> {
+    metric(name)?.range
+}

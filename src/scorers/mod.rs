@@ -32,6 +32,11 @@ pub trait Scorer: Send + Sync {
     /// At or above this value an image is good.
     fn good(&self) -> f64;
 
+    /// Whether its scores hold verdicts on words.
+    fn judges_words(&self) -> bool {
+        false
+    }
+
     /// The score of `image` for `prompt`. An error where the prompt is nothing that this scorer can
     /// judge.
     fn score(&self, prompt: &str, image: &RgbImage) -> Result<Score>;
@@ -81,7 +86,7 @@ impl Verdict {
 
 pub use composition::Composition;
 pub use files::ScorerFiles;
-pub use metrics::{METRICS, Metric, metric};
+pub use metrics::{METRICS, Metric, metric, range};
 
 /// Loads the scorer of a metric out of `folders`, which hold its published files; `composition`
 /// needs none. The error lists the metrics there are, or names the file that is missing or wrong.
@@ -99,11 +104,6 @@ pub fn load(name: &str, folders: Vec<PathBuf>, device: &Device) -> Result<Arc<dy
         "hpsv2.1" => Arc::new(hps::Hps::load(&files, device)?),
         _ => return Err(unknown(name)),
     })
-}
-
-/// The scorer of a metric that needs no weights.
-pub fn named(name: &str) -> Result<Arc<dyn Scorer>> {
-    load(name, Vec::new(), &Device::Cpu)
 }
 
 /// An error about a metric that nothing measures.

@@ -191,7 +191,7 @@ impl Bench {
             })?;
         }
         Ok(Self {
-            scorer: crate::scorers::named(&card.metric)?,
+            scorer: models.scorer(&card.metric)?,
             settings,
             backbone,
             probe,
@@ -218,6 +218,7 @@ impl Bench {
         let models = Arc::new(Models::discover(ModelOptions {
             model: globals.model.clone(),
             probes: Some(probes),
+            scorers: globals.scorer.iter().cloned().collect(),
         })?);
         Ok(Foresight {
             engine: Engine::start(models.clone(), Limits::default())?,

@@ -14,7 +14,7 @@ const STEPS: usize = 4;
 fn engine() -> Engine {
     let models = Models::discover(ModelOptions {
         model: Some("pocket".into()),
-        probes: None,
+        ..Default::default()
     });
     Engine::start(Arc::new(models.unwrap()), Limits::default()).unwrap()
 }
