@@ -20,7 +20,7 @@ pub static COMPOSITION: Metric = Metric {
     about: "whether the picture shows what its prompt asked for, in pocket's world of shapes",
 };
 
-/// Good: a usual value of a picture that fits; no published threshold stands behind it.
+/// Good: chosen by hand, near what a picture with its own caption reaches.
 pub static CLIPSCORE: Metric = Metric {
     name: "clipscore",
     good: 25.0,
@@ -36,7 +36,7 @@ pub static CLIPSCORE_B32: Metric = Metric {
     about: "100 × the cosine that CLIP ViT-B/32 finds between picture and prompt; 20–40",
 };
 
-/// Good: a usual value of an SDXL picture; no published threshold stands behind it.
+/// Good: chosen by hand, near what current models reach; no published threshold stands behind it.
 pub static PICKSCORE: Metric = Metric {
     name: "pickscore",
     good: 21.5,
@@ -60,7 +60,7 @@ pub static AESTHETIC: Metric = Metric {
     about: "how much people would like the picture, whatever the prompt; 1–10",
 };
 
-/// Good: a usual value of an SDXL picture; no published threshold stands behind it.
+/// Good: chosen by hand, near what current models reach; no published threshold stands behind it.
 pub static HPS: Metric = Metric {
     name: "hpsv2.1",
     good: 0.28,

@@ -37,11 +37,10 @@ const DEVIATION: f64 = 1.033_339_496_605_407_2;
 const HEAD: [usize; 5] = [0, 2, 4, 6, 7];
 
 /// Tensors of published files that are rightly not used.
-const LEFT_OVER: [(&str, &str); 4] = [
+const LEFT_OVER: [(&str, &str); 3] = [
     ("position_ids", "the positions are 0, 1, 2, …"),
-    ("vision_proj.", "only for BLIP's contrastive training"),
-    ("text_proj.", "only for BLIP's contrastive training"),
-    ("blip.", "the two projections under their full names"),
+    ("blip.vision_proj.", "only for BLIP's contrastive training"),
+    ("blip.text_proj.", "only for BLIP's contrastive training"),
 ];
 
 #[derive(Debug)]
