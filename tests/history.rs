@@ -283,7 +283,7 @@ fn a_second_look_sees_what_the_first_saw_and_follows_the_scores() {
     let source = Source::world(Split::Train, 2, 7);
     Order {
         backbone: backbone.as_ref(),
-        scorer: &Composition,
+        scorers: &[Arc::new(Composition)],
         settings: &settings,
         at_steps: &[1, 3],
         seeds: 2,
@@ -314,6 +314,7 @@ fn a_second_look_sees_what_the_first_saw_and_follows_the_scores() {
         settings: &settings,
         manifest: &first.manifest,
         besides: BTreeMap::new(),
+        scorer: &|metric| models.scorer(metric),
     };
     revisit.collect(&known, &second, &|| ()).unwrap();
     let again = Collected::read(std::slice::from_ref(&second)).unwrap();

@@ -4,6 +4,7 @@ use std::io::BufRead;
 use std::sync::Arc;
 use std::time::Instant;
 
+use candle_core::Device;
 use foreseed::backbones::{Backbone, Facts, TapRequest};
 use foreseed::candidate::{Candidate, Seed, Settings};
 use foreseed::engine::{Engine, Event, Limits, Work};
@@ -133,7 +134,8 @@ fn judge(backbone: &dyn Backbone, probe: &Probe, seen: &[Arc<Observation>]) -> R
         .preview
         .clone()
         .ok_or("a probe without previews")?;
-    let scorer = scorers::named(&metric)?;
+    // The shipped probe's, which has no files.
+    let scorer = scorers::load(&metric, Vec::new(), &Device::Cpu)?;
     seen.par_iter()
         .map(|observation| {
             let scored = preview::score(backbone, scorer.as_ref(), PROMPT, &observation.x0)?;

@@ -6,12 +6,12 @@
 
 mod audit;
 mod checkpoint;
-mod clip;
+pub(crate) mod clip;
 mod files;
 mod flux;
 mod gguf;
 mod index;
-mod layers;
+pub(crate) mod layers;
 mod lora;
 mod qwen_image;
 mod qwen_text;
@@ -21,7 +21,7 @@ mod t5;
 mod tap;
 mod vae;
 mod vocabulary;
-mod weights;
+pub(crate) mod weights;
 mod words;
 
 use std::collections::BTreeMap;

@@ -33,6 +33,11 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "DIR")]
     pub model_config: Option<PathBuf>,
 
+    /// A folder with the published files of a scorer, where they are not in the hub's cache. Can be
+    /// given several times.
+    #[arg(long, global = true, value_name = "METRIC=DIR", value_parser = scorer)]
+    pub scorer: Vec<(String, PathBuf)>,
+
     /// Where pictures go, or the file that `trace` and `probe` write.
     #[arg(long, global = true, value_name = "PATH")]
     pub out: Option<PathBuf>,
@@ -89,6 +94,7 @@ impl Globals {
             denoiser: self.denoiser.clone(),
             config: self.model_config.clone(),
             probes: Some(self.data_folder()?.join("probes")),
+            scorers: self.scorer.iter().cloned().collect(),
         })
     }
 
@@ -130,4 +136,14 @@ fn adapter(text: &str) -> std::result::Result<Adapter, String> {
         file: file.into(),
         weight,
     })
+}
+
+/// `METRIC=DIR`.
+fn scorer(text: &str) -> std::result::Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((metric, folder)) if !metric.is_empty() && !folder.is_empty() => {
+            Ok((metric.to_owned(), folder.into()))
+        }
+        _ => Err(format!("{text:?} names no folder: METRIC=DIR does")),
+    }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Globals, output};
 use crate::Result;
-use crate::models::{self, ModelCard};
+use crate::models::{self, ScorerCard};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -21,7 +21,7 @@ pub struct Args {
 enum Command {
     /// List the models there are, what each needs and whether it fits. The default.
     List,
-    /// Fetch a model from the hub, into the cache that other programs share.
+    /// Fetch a model or a scorer from the hub, into the cache that other programs share.
     Pull {
         /// As `foreseed models list` prints it.
         name: String,
@@ -38,10 +38,12 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
 fn list(globals: &Globals) -> Result<()> {
     let models = globals.models()?;
     let cards = models.list();
+    let scorers = models.scorers();
     if globals.json {
         return output::print_json(&json!({
             "default": models.default_name(),
             "models": cards,
+            "scorers": scorers,
         }));
     }
     let mut table = Table::new();
@@ -57,21 +59,40 @@ fn list(globals: &Globals) -> Result<()> {
         };
         table.add_row([
             format!("{}{default}", card.name),
-            state(card),
+            state((card.installed, card.fits), &card.name),
             gigabytes(card.needs_bytes),
             card.licence.clone().unwrap_or_default(),
             card.about.clone(),
         ]);
     }
     output::print(&table.to_string())?;
-    output::print("* taken when no model is named")
+    output::print("* taken when no model is named\n")?;
+    output::print(&scorer_table(&scorers))
 }
 
-fn state(card: &ModelCard) -> String {
-    match (card.installed, card.fits) {
+fn scorer_table(scorers: &[ScorerCard]) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(["metric", "state", "needs", "licence", "what it says"]);
+    for card in scorers {
+        table.add_row([
+            card.metric.clone(),
+            state((card.installed, card.fits), &card.metric),
+            gigabytes(card.needs_bytes),
+            card.licence.clone().unwrap_or_default(),
+            card.about.clone(),
+        ]);
+    }
+    table.to_string()
+}
+
+fn state((installed, fits): (bool, bool), name: &str) -> String {
+    match (installed, fits) {
         (true, true) => "installed".into(),
         (true, false) => "installed, too large for this memory".into(),
-        (false, true) => format!("foreseed models pull {}", card.name),
+        (false, true) => format!("foreseed models pull {name}"),
         (false, false) => "too large for this memory".into(),
     }
 }

@@ -29,6 +29,17 @@ pub fn uncalibrated(because: &str, model: &str) -> String {
     )
 }
 
+/// To be said where a scorer judged the previews and no probe did.
+pub fn preview_only(because: &str, metric: &str, model: &str) -> String {
+    format!(
+        "No probe fits ({because}), so these figures are the {metric} of each seed's early preview, \
+         and a word's risk is how spread its attention is: use them to compare seeds of one prompt. \
+         Finished pictures score otherwise, so there is no interval and no chance of success. For \
+         those train a probe for {model} with `foreseed probe collect --metric {metric}` and \
+         `foreseed probe train`."
+    )
+}
+
 /// To be said where there is a probe, and nothing has calibrated it for these settings yet.
 pub fn uncalibrated_here(because: &str, model: &str) -> String {
     format!(

@@ -117,7 +117,7 @@ impl<'a> Call<'a> {
         validate::at_step(asked.at_step, opened.settings.steps)?;
         let facts = opened.backbone.facts();
         let predictor = Predictor::choose(
-            &self.foresight.models.probes(&facts.fingerprint)?,
+            &self.foresight.models,
             facts,
             &opened.settings,
             asked.metric.as_deref(),

@@ -14,7 +14,7 @@ mod advice;
 mod call;
 mod listing;
 mod local;
-mod measure;
+pub(crate) mod measure;
 mod predict;
 mod predictor;
 pub(crate) mod race;

@@ -1,4 +1,5 @@
-//! Who predicts: the probe that fits these settings or, where none does, the attention maps alone.
+//! Who predicts: the probe that fits these settings or, where none does, a scorer that judges the early
+//! preview, or the attention maps alone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,11 +11,11 @@ use super::{advice, local, measure, validate};
 use crate::Result;
 use crate::backbones::{Backbone, Facts, TapRequest, Word};
 use crate::candidate::Settings;
+use crate::models::Models;
 use crate::probe::recalibration::{Correction, Prior};
 use crate::probe::shares::{Shares, Trust};
-use crate::probe::{Look, Misfit, Prediction, Probe, attention_only, preview};
+use crate::probe::{Look, Misfit, Prediction, Probe, attention_only, preview, preview_only};
 use crate::sampling::Observation;
-use crate::scorers;
 use crate::store::{RATING, Store};
 
 /// The metric of a prediction that no probe stands behind.
@@ -32,10 +33,22 @@ pub struct Seen<'a> {
     pub words: &'a [Word],
 }
 
+/// Who says what will become of a candidate.
+#[derive(Clone)]
+enum Judge {
+    Probe(Arc<Probe>),
+    /// The scorer of the metric, of what the picture looks like so far.
+    Preview,
+    /// How concentrated the words' attention is.
+    Attention,
+}
+
 /// One metric, one way to predict it, and the steps at which that can be done.
 #[derive(Clone)]
 pub struct Predictor {
-    probe: Option<Arc<Probe>>,
+    judge: Judge,
+    /// Gives the scorers of previews.
+    models: Arc<Models>,
     pub metric: String,
     /// Steps done before the prediction.
     pub at_step: usize,
@@ -53,19 +66,26 @@ pub struct Predictor {
 impl Predictor {
     /// Picks out of a model's probes the first that fits or, where none does, one that fits but for
     /// the guidance. An unknown metric is an error; a known one that no probe can predict under
-    /// these settings falls back to the attention maps.
+    /// these settings falls back to its scorer's word on the preview or, in pocket's world and where
+    /// no scorer is here, to the attention maps.
     pub fn choose(
-        probes: &[Arc<Probe>],
+        models: &Arc<Models>,
         facts: &Facts,
         settings: &Settings,
         metric: Option<&str>,
         at_step: Option<u32>,
     ) -> Result<Self> {
-        let metrics = metrics(probes);
+        let probes = &models.probes(&facts.fingerprint)?;
+        let scored = match models.draws_shapes_only(&settings.model)? {
+            true => Vec::new(),
+            false => models.measurable(&settings.model)?,
+        };
+        let metrics = metrics(probes, &scored);
         if let Some(metric) = metric {
-            let how = "Train a probe for another with `foreseed probe train`";
+            let how = "Pull another's scorer with `foreseed models pull`, or train a probe for it";
             validate::one_of("metric", metric, &metrics, how)?;
         }
+        let asked = metric;
         let metric = metric.unwrap_or(&metrics[0]).to_string();
         let mut reasons = Vec::new();
         for with_other_guidance in [false, true] {
@@ -90,7 +110,8 @@ impl Predictor {
                 };
                 if let Some(at_step) = wanted {
                     return Ok(Self {
-                        probe: Some(probe.clone()),
+                        judge: Judge::Probe(probe.clone()),
+                        models: models.clone(),
                         metric,
                         at_step,
                         watched: at_steps.clone(),
@@ -109,12 +130,17 @@ impl Predictor {
         let reason = match (metric.as_str(), reasons.into_iter().next()) {
             (_, Some(reason)) => reason,
             (ATTENTION, None) if !probes.is_empty() => "the metric `attention` needs none".into(),
+            (metric, None) if !probes.is_empty() => format!("none was trained for {metric}"),
             _ => "none was trained for this model".into(),
         };
         let at_step = at_step.map_or(recommended(settings.steps), |s| s as usize);
+        // The metric's own scorer where it is here; another's only where none was asked for.
+        let own = scored.iter().find(|own| **own == metric);
+        let preview = own.or_else(|| scored.first().filter(|_| asked.is_none()));
         Ok(Self {
-            probe: None,
-            metric: ATTENTION.into(),
+            judge: preview.map_or(Judge::Attention, |_| Judge::Preview),
+            models: models.clone(),
+            metric: preview.cloned().unwrap_or_else(|| ATTENTION.into()),
             at_step,
             at_steps: vec![at_step],
             watched: Vec::new(),
@@ -131,7 +157,7 @@ impl Predictor {
         settings: &Settings,
         asked_step: Option<u32>,
     ) -> Result<Self> {
-        let Some(probe) = &self.probe else {
+        let Some(probe) = self.probe() else {
             return Ok(self);
         };
         let prior = match self.no_probe_because {
@@ -170,9 +196,10 @@ impl Predictor {
     /// What is to be said of predictions that are not calibrated.
     pub fn caveat(&self, model: &str) -> Option<String> {
         let because = self.no_probe_because.as_deref()?;
-        Some(match self.probe {
-            Some(_) => advice::uncalibrated_here(because, model),
-            None => advice::uncalibrated(because, model),
+        Some(match self.judge {
+            Judge::Probe(_) => advice::uncalibrated_here(because, model),
+            Judge::Preview => advice::preview_only(because, &self.metric, model),
+            Judge::Attention => advice::uncalibrated(because, model),
         })
     }
 
@@ -191,9 +218,16 @@ impl Predictor {
         }
     }
 
+    fn probe(&self) -> Option<&Arc<Probe>> {
+        match &self.judge {
+            Judge::Probe(probe) => Some(probe),
+            Judge::Preview | Judge::Attention => None,
+        }
+    }
+
     /// How the error of its predictions is shared among the seeds of a prompt.
     pub fn shares(&self) -> Shares {
-        let probe = self.probe.as_ref();
+        let probe = self.probe();
         probe.map_or(Shares::USUAL, |p| p.trust(self.at_step, false).shares)
     }
 
@@ -204,7 +238,11 @@ impl Predictor {
 
     /// The name under which predictions are kept: another probe's prediction is another prediction.
     pub fn id(&self) -> &str {
-        self.probe.as_ref().map_or("attention 1", |p| &p.card().id)
+        match &self.judge {
+            Judge::Probe(probe) => &probe.card().id,
+            Judge::Preview => "preview 1",
+            Judge::Attention => "attention 1",
+        }
     }
 
     /// [`Self::id`] at `moment`: what is said of a glimpse is not what is said of the whole step.
@@ -221,16 +259,16 @@ impl Predictor {
         let steps: Vec<usize> = steps
             .filter(|s| last.is_none_or(|last| *s <= last))
             .collect();
-        let glimpses = self.probe.as_ref().is_some_and(|p| p.judges_glimpses());
+        let glimpses = self.probe().is_some_and(|p| p.judges_glimpses());
         race::stops(&steps, glimpses, evaluations_a_step, |step, glimpse| {
-            let probe = self.probe.as_ref();
+            let probe = self.probe();
             probe.map_or(Trust::USUAL, |p| p.trust(step, glimpse))
         })
     }
 
     /// What must be read in the denoiser.
     pub fn tap(&self, facts: &Facts) -> TapRequest {
-        match &self.probe {
+        match self.probe() {
             Some(probe) => TapRequest {
                 blocks: probe.card().tap.clone(),
                 middle: probe.card().middle,
@@ -245,10 +283,10 @@ impl Predictor {
     /// One prediction an observation: the predictor's own, as it is kept; what is answered is
     /// [`Self::understood`]. Previews are decoded and scored where the probe reads them.
     pub fn predict(&self, backbone: &dyn Backbone, seen: &[Seen<'_>]) -> Result<Vec<Prediction>> {
-        let predictions: Vec<Prediction> = match &self.probe {
-            Some(probe) => {
-                let scorer = probe.card().preview.as_deref().map(scorers::named);
-                let scorer = scorer.transpose()?;
+        let predictions: Vec<Prediction> = match &self.judge {
+            Judge::Probe(probe) => {
+                let judge = probe.card().preview.as_deref();
+                let scorer = judge.map(|metric| self.models.scorer(metric)).transpose()?;
                 seen.par_iter()
                     .map(|seen| {
                         let observation = seen.observation;
@@ -271,7 +309,17 @@ impl Predictor {
                     .collect::<Result<Vec<_>>>()?
                     .concat()
             }
-            None => seen
+            Judge::Preview => {
+                let scorer = self.models.scorer(&self.metric)?;
+                seen.par_iter()
+                    .map(|seen| {
+                        let x0 = &seen.observation.x0;
+                        let score = preview::score(backbone, scorer.as_ref(), seen.prompt, x0)?;
+                        preview_only(&score, seen.observation, seen.words)
+                    })
+                    .collect::<Result<_>>()?
+            }
+            Judge::Attention => seen
                 .iter()
                 .map(|seen| attention_only(seen.observation, seen.words))
                 .collect::<Result<_>>()?,
@@ -280,13 +328,14 @@ impl Predictor {
     }
 }
 
-/// What the probes and the maps predict, the default first. A rating is somebody's taste: it is
-/// predicted where it is asked for.
-fn metrics(probes: &[Arc<Probe>]) -> Vec<String> {
+/// What the probes, the scorers and the maps predict, the default first. A rating is somebody's taste:
+/// it is predicted where it is asked for.
+fn metrics(probes: &[Arc<Probe>], scored: &[String]) -> Vec<String> {
     let mut metrics: Vec<String> = Vec::new();
     for metric in probes
         .iter()
         .map(|p| p.card().metric.as_str())
+        .chain(scored.iter().map(String::as_str))
         .chain([ATTENTION])
     {
         if !metrics.iter().any(|m| m == metric) {

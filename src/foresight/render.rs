@@ -14,6 +14,7 @@ use super::requests::{PredictingSettings, RenderRequest, RenderWhat, SharedSetti
 use super::{Caller, Foresight, advice, measure, validate};
 use crate::backbones::TapRequest;
 use crate::candidate::{Candidate, Handle};
+use crate::models::Models;
 use crate::pictures::{self, PictureMetadata};
 use crate::probe::Prediction;
 use crate::sampling::Observation;
@@ -269,10 +270,9 @@ async fn reply(
         .foresight
         .out
         .join(pictures::picture_name(&candidate, &handle));
-    let closed_world = call.foresight.models.draws_shapes_only(&model)?;
     let measured = write(
         finished.picture,
-        closed_world,
+        (call.foresight.models.clone(), metric.clone()),
         candidate,
         &handle,
         predicted,
@@ -314,7 +314,7 @@ async fn reply(
 
 async fn write(
     picture: Arc<RgbImage>,
-    closed_world: bool,
+    (models, metric): (Arc<Models>, String),
     candidate: Candidate,
     handle: &Handle,
     predicted: Option<f64>,
@@ -322,11 +322,8 @@ async fn write(
 ) -> Result<BTreeMap<String, f64>> {
     let handle = handle.0.clone();
     blocking(move || {
-        let measured = if closed_world {
-            measure::scores(&candidate.prompt, &picture)?
-        } else {
-            BTreeMap::new()
-        };
+        let model = &candidate.settings.model;
+        let measured = measure::scores(&models, model, &metric, &candidate.prompt, &picture)?;
         let metadata = PictureMetadata {
             candidate,
             handle,

@@ -1,5 +1,6 @@
 //! Which models there are: the embedded pocket, diffusers folders, and what was pulled from the hub.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbones::{self, Adapter, Backbone, ModelFiles};
 use crate::probe::Probe;
+use crate::scorers::Scorer;
 use crate::{Error, Result, world};
 
 mod folder;
@@ -17,11 +19,13 @@ mod memory;
 mod pocket;
 mod probes;
 mod pull;
+mod scorers;
 mod single;
 
 pub use known::{KNOWN, Known};
 pub use memory::available_bytes;
 pub use pull::{Pulled, pull};
+pub use scorers::{KNOWN_SCORERS, KnownScorer, ScorerCard};
 
 /// The name of the embedded model.
 pub const POCKET: &str = "pocket";
@@ -68,6 +72,8 @@ pub struct ModelOptions {
     pub config: Option<PathBuf>,
     /// Where probes that were trained here lie: `<data>/probes`.
     pub probes: Option<PathBuf>,
+    /// By metric, folders with a scorer's published files; others are looked for in the hub's cache.
+    pub scorers: BTreeMap<String, PathBuf>,
 }
 
 /// The models there are. What lies in the hub's cache is looked at anew each time, so that a model
@@ -79,6 +85,7 @@ pub struct Models {
     loras: Vec<Adapter>,
     denoiser: Option<PathBuf>,
     probes: probes::Probes,
+    scorers: scorers::Shelf,
     cache: PathBuf,
     /// Bytes that were there at start: a model that is loaded since then still fits.
     memory: Option<u64>,
@@ -97,6 +104,7 @@ impl Models {
             loras: options.loras,
             denoiser: options.denoiser,
             probes: probes::Probes::new(options.probes),
+            scorers: scorers::Shelf::new(options.scorers)?,
             cache,
             memory: memory::available_bytes(),
         };
@@ -213,6 +221,28 @@ impl Models {
         let mut probes = self.probes.all()?;
         probes.retain(|probe| probe.card().model_name == name);
         Ok(probes)
+    }
+
+    /// Every scorer, installed or not, in the order in which they are taken when none is named.
+    pub fn scorers(&self) -> Vec<ScorerCard> {
+        self.scorers.cards(&self.cache, memory::available_bytes())
+    }
+
+    /// The scorer of a metric; its weights are read when it is first asked for, which takes seconds.
+    /// The error says what to fetch, or lists the metrics.
+    pub fn scorer(&self, metric: &str) -> Result<Arc<dyn Scorer>> {
+        self.scorers.get(metric, &self.cache)
+    }
+
+    /// The metrics that a model's pictures can be scored by here and now: pocket's world has its own,
+    /// all other pictures those whose files are here and fit into memory.
+    pub fn measurable(&self, model: &str) -> Result<Vec<String>> {
+        let closed = self.draws_shapes_only(model)?;
+        let cards = self.scorers().into_iter().filter(|card| {
+            let own = card.repos.is_empty();
+            own == closed && card.installed && card.fits
+        });
+        Ok(cards.map(|card| card.metric).collect())
     }
 
     fn find(&self, name: &str) -> Option<ModelCard> {

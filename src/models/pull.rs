@@ -7,7 +7,8 @@ use hf_hub::progress::{DownloadEvent, Progress, ProgressEvent, ProgressHandler};
 use hf_hub::repository::RepoTreeEntry;
 use hf_hub::{HFClient, HFClientSync, HFError, split_id};
 
-use super::{Known, hub};
+use super::scorers::Part;
+use super::{Known, KnownScorer, hub};
 use crate::{Error, Result};
 
 /// How far a pull has come.
@@ -19,16 +20,19 @@ pub struct Pulled {
     pub of_bytes: u64,
 }
 
-/// Fetches the files that a known model needs, and no others, into the hub's cache; what is there is
-/// not fetched again. Returns the model's folder.
+/// Fetches the files that a known model or scorer needs, and no others, into the hub's cache; what
+/// is there is not fetched again. Returns the folder, the first one of a scorer in several.
 pub fn pull(name: &str, report: Arc<dyn Fn(Pulled) + Send + Sync>) -> Result<PathBuf> {
     let known = Known::named(name).filter(|known| known.supported);
-    let known = known.ok_or_else(|| {
-        let names: Vec<_> = super::KNOWN
-            .iter()
-            .filter(|k| k.supported)
-            .map(|k| k.name)
-            .collect();
+    let wanted = match (known, KnownScorer::named(name)) {
+        (Some(known), _) => vec![Wanted::model(known)],
+        (None, Some(scorer)) => Wanted::scorer(scorer),
+        (None, None) => Vec::new(),
+    };
+    let first = wanted.first().ok_or_else(|| {
+        let models = super::KNOWN.iter().filter(|k| k.supported).map(|k| k.name);
+        let scorers = super::KNOWN_SCORERS.iter().map(|known| known.metric);
+        let names: Vec<_> = models.chain(scorers).collect();
         let problem = match Known::named(name) {
             Some(_) => format!("{name} is not supported by this version yet"),
             None => format!("no model {:?} is known", super::shortened(name)),
@@ -41,16 +45,79 @@ pub fn pull(name: &str, report: Arc<dyn Fn(Pulled) + Send + Sync>) -> Result<Pat
     })?;
     if is_offline(std::env::var("HF_HUB_OFFLINE").ok().as_deref()) {
         return Err(Error::model(
-            known.name,
+            name,
             "HF_HUB_OFFLINE is set, so nothing is fetched; unset it and try again",
         ));
     }
-    let client = HFClient::new().map_err(|error| explain(known, &error, None))?;
-    fetch(known, client, report)
+    let mut folders = Vec::new();
+    for part in &wanted {
+        let client = HFClient::new().map_err(|error| explain(first, &error, None))?;
+        folders.push(fetch(part, client, Arc::clone(&report))?);
+    }
+    Ok(folders.swap_remove(0))
+}
+
+/// What is wanted of one repository.
+struct Wanted {
+    /// What errors call it.
+    name: &'static str,
+    repo: &'static str,
+    revision: &'static str,
+    licence: &'static str,
+    /// Nothing can be done without these.
+    must: Vec<&'static str>,
+    keep: Keep,
+}
+
+/// Which of the files there are that are read.
+enum Keep {
+    /// What a pipeline in diffusers' layout is loaded from.
+    Pipeline,
+    /// Those that a scorer's part names.
+    Named(&'static Part),
+}
+
+impl Keep {
+    /// Of files with their sizes, those that are read, the small ones first.
+    fn of(&self, files: Vec<(String, u64)>) -> Vec<(String, u64)> {
+        let part = match self {
+            Self::Pipeline => return needed(files),
+            Self::Named(part) => part,
+        };
+        let named = |path: &str| part.needed.contains(&path) || part.read.contains(&path);
+        let mut kept: Vec<_> = files.into_iter().filter(|(path, _)| named(path)).collect();
+        kept.sort_by_key(|(_, size)| *size);
+        kept
+    }
+}
+
+impl Wanted {
+    fn model(known: &'static Known) -> Self {
+        Self {
+            name: known.name,
+            repo: known.repo,
+            revision: "main",
+            licence: known.licence,
+            must: vec!["model_index.json"],
+            keep: Keep::Pipeline,
+        }
+    }
+
+    fn scorer(known: &'static KnownScorer) -> Vec<Self> {
+        let one = |part: &'static Part| Self {
+            name: known.metric,
+            repo: part.repo,
+            revision: part.revision,
+            licence: known.licence,
+            must: part.needed.to_vec(),
+            keep: Keep::Named(part),
+        };
+        known.parts.iter().map(one).collect()
+    }
 }
 
 fn fetch(
-    known: &Known,
+    known: &Wanted,
     client: HFClient,
     report: Arc<dyn Fn(Pulled) + Send + Sync>,
 ) -> Result<PathBuf> {
@@ -60,16 +127,25 @@ fn fetch(
     let client = HFClientSync::from_inner(client).map_err(explain)?;
     let (owner, name) = split_id(known.repo);
     let repo = client.model(owner, name);
-    let tree = repo.list_tree().recursive(true).send().map_err(explain)?;
+    let tree = repo
+        .list_tree()
+        .revision(known.revision)
+        .recursive(true)
+        .send()
+        .map_err(explain)?;
     let there = tree.into_iter().filter_map(|entry| match entry {
         RepoTreeEntry::File { path, size, .. } => Some((path, size)),
         RepoTreeEntry::Directory { .. } => None,
     });
-    let files = needed(there.collect());
-    if !files.iter().any(|(path, _)| path == "model_index.json") {
+    let files = known.keep.of(there.collect());
+    let missing = |must: &&&str| !files.iter().any(|(path, _)| path == *must);
+    if let Some(missing) = known.must.iter().find(missing) {
         return Err(Error::model(
             known.name,
-            format!("{} is in no layout known here", known.repo),
+            format!(
+                "{} is in no layout known here: it has no {missing}",
+                known.repo
+            ),
         ));
     }
     let of_bytes = files.iter().map(|(_, size)| size).sum();
@@ -91,11 +167,12 @@ fn fetch(
         let file = repo
             .download_file()
             .filename(path.as_str())
+            .revision(known.revision)
             .progress(Progress::new(progress))
             .send()
             .map_err(explain)?;
         done_bytes += size;
-        if path == "model_index.json" {
+        if known.must.contains(&path.as_str()) {
             index = Some(file);
         }
     }
@@ -181,7 +258,7 @@ fn stored(blobs: &Path) -> u64 {
 }
 
 #[cfg(unix)]
-fn check_space(known: &Known, cache: &Path, needs: u64) -> Result<()> {
+fn check_space(known: &Wanted, cache: &Path, needs: u64) -> Result<()> {
     let folder = cache.ancestors().find(|folder| folder.is_dir());
     let Some(free) = folder.and_then(|folder| rustix::fs::statvfs(folder).ok()) else {
         return Ok(());
@@ -204,12 +281,12 @@ fn check_space(known: &Known, cache: &Path, needs: u64) -> Result<()> {
 }
 
 #[cfg(not(unix))]
-fn check_space(_: &Known, _: &Path, _: u64) -> Result<()> {
+fn check_space(_: &Wanted, _: &Path, _: u64) -> Result<()> {
     Ok(())
 }
 
 /// What a person can do about a failed pull.
-fn explain(known: &Known, error: &HFError, endpoint: Option<&str>) -> Error {
+fn explain(known: &Wanted, error: &HFError, endpoint: Option<&str>) -> Error {
     let repo = known.repo;
     let endpoint = endpoint.unwrap_or("the hub");
     let locked = match error {

@@ -10,7 +10,8 @@ struct Hub {
     asked: Arc<Mutex<Vec<String>>>,
 }
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
+    "model.safetensors",
     "README.md",
     "model_index.json",
     "sd_xl_base_1.0.safetensors",
@@ -118,8 +119,8 @@ fn answer(stream: TcpStream, refusal: Option<&str>, log: &Mutex<Vec<String>>) {
     }
 }
 
-fn sdxl() -> &'static Known {
-    Known::named("sdxl").unwrap()
+fn sdxl() -> Wanted {
+    Wanted::model(Known::named("sdxl").unwrap())
 }
 
 #[test]
@@ -130,7 +131,7 @@ fn only_the_files_that_a_loader_reads_are_fetched_and_only_once() {
     let seen = Arc::clone(&reports);
     let report: Arc<dyn Fn(Pulled) + Send + Sync> =
         Arc::new(move |pulled| seen.lock().unwrap().push(pulled));
-    let folder = fetch(sdxl(), hub.client(cache.path()), Arc::clone(&report)).unwrap();
+    let folder = fetch(&sdxl(), hub.client(cache.path()), Arc::clone(&report)).unwrap();
     assert_eq!(hub.fetched(), NEEDED);
     for path in NEEDED {
         assert_eq!(std::fs::read_to_string(folder.join(path)).unwrap(), path);
@@ -145,17 +146,31 @@ fn only_the_files_that_a_loader_reads_are_fetched_and_only_once() {
     assert_eq!(last.done_bytes, last.of_bytes);
 
     assert_eq!(
-        fetch(sdxl(), hub.client(cache.path()), report).unwrap(),
+        fetch(&sdxl(), hub.client(cache.path()), report).unwrap(),
         folder
     );
     assert_eq!(hub.fetched(), NEEDED);
 }
 
 #[test]
+fn of_a_scorer_only_the_files_that_it_reads_are_fetched() {
+    let hub = Hub::start(None);
+    let cache = tempfile::tempdir().unwrap();
+    let hps = Wanted::scorer(KnownScorer::named("hpsv2.1").unwrap());
+    let folder = fetch(&hps[0], hub.client(cache.path()), Arc::new(|_| {})).unwrap();
+    assert_eq!(hub.fetched(), ["model.safetensors"]);
+    assert!(folder.join("model.safetensors").is_file());
+    // What a scorer cannot do without is missed before anything is fetched.
+    let error = fetch(&hps[1], hub.client(cache.path()), Arc::new(|_| {})).unwrap_err();
+    assert!(error.to_string().contains("no vocab.json"), "{error}");
+    assert_eq!(hub.fetched(), ["model.safetensors"]);
+}
+
+#[test]
 fn a_refusal_says_what_to_do() {
     let cache = tempfile::tempdir().unwrap();
     let complaint = |endpoint: Hub| {
-        let error = fetch(sdxl(), endpoint.client(cache.path()), Arc::new(|_| {})).unwrap_err();
+        let error = fetch(&sdxl(), endpoint.client(cache.path()), Arc::new(|_| {})).unwrap_err();
         error.to_string()
     };
     for status in ["401 Unauthorized", "403 Forbidden"] {
@@ -173,9 +188,9 @@ fn a_refusal_says_what_to_do() {
 #[test]
 fn a_disk_that_is_too_small_is_told_before_anything_is_fetched() {
     let cache = tempfile::tempdir().unwrap();
-    let error = check_space(sdxl(), &cache.path().join("not/yet"), u64::MAX).unwrap_err();
+    let error = check_space(&sdxl(), &cache.path().join("not/yet"), u64::MAX).unwrap_err();
     assert!(error.to_string().contains("HF_HOME"), "{error}");
-    check_space(sdxl(), cache.path(), 1).unwrap();
+    check_space(&sdxl(), cache.path(), 1).unwrap();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stats;
 
-/// Slacks that are tried, in the metric's units.
+/// Slacks that are tried, in units of a metric from 0 to 1.
 const SLACKS: [f64; 9] = [0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2];
 
 /// The scored preview stands unless the networks contradict it by more than `slack`, and then by as
@@ -21,8 +21,8 @@ pub type Anchored = (Vec<f64>, Vec<f64>, Vec<f64>);
 
 impl Anchor {
     /// The slack that orders best, over all candidates and within each prompt, of those that leave
-    /// the squared error no larger than the networks' own.
-    pub fn fit(groups: &[Anchored]) -> Self {
+    /// the squared error no larger than the networks' own. `unit`: what 1 is in the metric's units.
+    pub fn fit(groups: &[Anchored], unit: f64) -> Self {
         let measured: Vec<f64> = groups.iter().flat_map(|g| g.2.clone()).collect();
         let judged = |slack: f64| {
             let own = Self { slack };
@@ -42,7 +42,7 @@ impl Anchor {
             )
         };
         let (mut best, most) = ((0.0, f64::NEG_INFINITY), judged(0.0).1);
-        for slack in SLACKS {
+        for slack in SLACKS.map(|slack| slack * unit) {
             let (worth, error) = judged(slack);
             if worth > best.1 && error <= most {
                 best = (slack, worth);
@@ -95,12 +95,12 @@ mod tests {
         for (previews, _, _) in &mut groups {
             previews.iter_mut().for_each(|p| *p -= 5.0);
         }
-        assert_eq!(Anchor::fit(&groups).slack, 0.0);
+        assert_eq!(Anchor::fit(&groups, 1.0).slack, 0.0);
     }
 
     #[test]
     fn where_previews_are_exact_they_stand_and_where_they_are_noise_they_do_not() {
-        assert!(Anchor::fit(&groups(true)).slack >= 0.05);
-        assert!(Anchor::fit(&groups(false)).slack <= 0.02);
+        assert!(Anchor::fit(&groups(true), 1.0).slack >= 0.05);
+        assert!(Anchor::fit(&groups(false), 1.0).slack <= 0.02);
     }
 }

@@ -3,12 +3,13 @@
 //! running again goes on after it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::prompts::Source;
 use super::random::Random;
 use super::reading::Reader;
 use super::run::{run, words_wrong};
-use super::shard::{Group, Manifest, Outcome, shard_path};
+use super::shard::{Also, Group, Manifest, Measure, Outcome, shard_path};
 use crate::backbones::{Backbone, Facts, TapRequest};
 use crate::candidate::{Seed, Settings};
 use crate::scorers::Scorer;
@@ -17,7 +18,8 @@ use crate::{Error, Result};
 /// What to collect.
 pub struct Order<'a> {
     pub backbone: &'a dyn Backbone,
-    pub scorer: &'a dyn Scorer,
+    /// Who judges pictures and previews; the first one's metric is learned where none is named.
+    pub scorers: &'a [Arc<dyn Scorer>],
     pub settings: &'a Settings,
     pub at_steps: &'a [usize],
     /// Seeds of each prompt.
@@ -64,14 +66,21 @@ impl Order<'_> {
         }
     }
 
-    fn manifest(&self) -> Manifest {
+    fn manifest(&self) -> Result<Manifest> {
         let facts = self.backbone.facts();
         let settings = self.settings;
-        Manifest {
+        let Some((first, others)) = self.scorers.split_first() else {
+            return Err(Error::invalid(
+                "metric",
+                "no scorer",
+                "Name at least one metric to score by",
+            ));
+        };
+        Ok(Manifest {
             model_name: settings.model.clone(),
             model_fingerprint: facts.fingerprint.clone(),
-            metric: self.scorer.metric().into(),
-            good: self.scorer.good(),
+            metric: first.metric().into(),
+            good: first.good(),
             steps: settings.steps,
             at_steps: self.at_steps.to_vec(),
             sampler: facts.sampler.clone(),
@@ -81,10 +90,17 @@ impl Order<'_> {
             tap: self.tap.to_vec(),
             middle: true,
             early: early_of(self.tap, facts),
-            preview: Some(self.scorer.metric().into()),
+            preview: Some(first.metric().into()),
             seeds: self.seeds,
             prompts: format!("{}; seeds drawn from {}", self.source.name, self.seed),
-        }
+            also: others
+                .iter()
+                .map(|scorer| Measure {
+                    metric: scorer.metric().into(),
+                    good: scorer.good(),
+                })
+                .collect(),
+        })
     }
 
     /// The seeds of the prompt with this index: its own, so that many prompts see many noises.
@@ -113,9 +129,10 @@ impl Order<'_> {
                 "Observe after a step from 1 to the last one",
             ));
         }
-        self.manifest().claim(folder)?;
+        let manifest = self.manifest()?;
+        manifest.claim(folder)?;
         let tap = self.tap();
-        let early = self.manifest().early;
+        let early = manifest.early;
         let mut before = 0;
         for (index, asked) in self.source.prompts.iter().enumerate() {
             let path = shard_path(folder, index);
@@ -144,17 +161,35 @@ impl Order<'_> {
                 words: &words,
                 blocks: (&tap.blocks, early),
                 middle: tap.middle,
-                scorer: Some(self.scorer),
+                scorers: self.scorers.iter().map(Arc::as_ref).collect(),
                 text: None,
             };
             let mut outcomes = Vec::with_capacity(runs.len());
             for run in runs {
-                let score = self.scorer.score(&asked.prompt, &run.picture)?;
+                let (seen, mut previews): (Vec<_>, Vec<_>) =
+                    reader.read(&run.observations)?.into_iter().unzip();
+                let scores = self.scorers.iter().map(|scorer| {
+                    let score = scorer.score(&asked.prompt, &run.picture)?;
+                    let wrong = words_wrong(&words, &score);
+                    Ok((scorer.metric().to_owned(), score.value, wrong))
+                });
+                let mut scores = scores.collect::<Result<Vec<_>>>()?.into_iter();
+                let (_, score, words_wrong) = scores
+                    .next()
+                    .ok_or_else(|| Error::Internal("a collection without a scorer".into()))?;
+                let also = scores.map(|(metric, score, words_wrong)| Also {
+                    metric,
+                    score,
+                    words_wrong,
+                    // The first of what is left at each step.
+                    previews: previews.iter_mut().map(|own| own.remove(0)).collect(),
+                });
                 outcomes.push(Outcome {
                     seed: run.seed.0,
-                    seen: reader.read(&run.observations)?,
-                    score: score.value,
-                    words_wrong: words_wrong(&words, &score),
+                    seen,
+                    score,
+                    words_wrong,
+                    also: also.collect(),
                 });
             }
             let text = reader.into_text()?;

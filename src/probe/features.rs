@@ -13,7 +13,7 @@ use crate::sampling::Observation;
 use crate::{Error, Result};
 
 /// The widths of the networks' inputs; the same for all observations of a model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Layout {
     /// Module paths of the blocks whose maps are read, in this order.
     pub blocks: Vec<String>,
@@ -30,6 +30,10 @@ pub struct Layout {
     pub early: usize,
     /// Whether the scored preview is read.
     pub preview: bool,
+    /// The mean and deviation of the previews' values, by which they are normalised where their
+    /// metric has no bounds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview_scale: Option<(f32, f32)>,
 }
 
 impl Layout {

@@ -11,10 +11,12 @@
 pub mod anchor;
 pub mod calibration;
 pub mod collect;
+pub mod collected;
 pub mod features;
 mod file;
 pub mod fit;
 mod loss;
+pub mod manifest;
 mod misfit;
 pub mod net;
 mod optim;
@@ -54,7 +56,7 @@ use net::layers::Weights;
 use net::{Design, Inputs, Net};
 use preview::Preview;
 use shares::{Shares, Trust};
-pub use unlearned::attention_only;
+pub use unlearned::{attention_only, preview_only};
 
 /// What a probe says of one candidate at one step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -225,6 +227,14 @@ impl Probe {
                 self.predict_by(design, &self.features(look)?)
             })
             .collect()
+    }
+
+    /// What 1 is in the metric's units: its range or, where it has none, what its scores say.
+    pub fn unit(&self) -> f64 {
+        match self.header.range {
+            Some([low, high]) => high - low,
+            None => self.header.scale.1 / stats::USUAL_DEVIATION,
+        }
     }
 
     /// Whether it can judge a candidate half-way through a step.

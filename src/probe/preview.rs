@@ -3,6 +3,7 @@
 //! how its verdicts change from here to the end is what the networks learn.
 
 use candle_core::Tensor;
+use image::RgbImage;
 
 use super::run::{narrowest, rgb};
 use crate::Result;
@@ -33,6 +34,17 @@ impl Preview {
             whole: vec![0.0; WHOLE],
             words: vec![0.0; words * WORD],
         }
+    }
+
+    /// The numbers of the preview as a whole as a network takes them: the value in deviations from
+    /// the mean where `scale` says both, and all that is blank left so.
+    pub fn normalised(&self, scale: Option<(f32, f32)>) -> Vec<f32> {
+        let mut whole = self.whole.clone();
+        let blank = whole.iter().all(|number| *number == 0.0);
+        if let (Some((mean, deviation)), Some(value), false) = (scale, whole.first_mut(), blank) {
+            *value = (*value - mean) / deviation;
+        }
+        whole
     }
 
     /// What the preview scores.
@@ -78,14 +90,18 @@ fn flag(yes: bool) -> f64 {
     f64::from(u8::from(yes))
 }
 
-/// Decodes predicted finished latents (channels, height, width) by the model's decoder for previews,
-/// and scores what they show. Nothing to do with the final picture, which the VAE decodes.
+/// Decodes predicted finished latents (channels, height, width) by the model's decoder for previews:
+/// nothing to do with the final picture, which the VAE decodes.
+pub fn picture(backbone: &dyn Backbone, x0: &Tensor) -> Result<RgbImage> {
+    rgb(&backbone.preview(&x0.unsqueeze(0)?)?)
+}
+
+/// Scores what predicted finished latents (channels, height, width) show.
 pub fn score(
     backbone: &dyn Backbone,
     scorer: &dyn Scorer,
     prompt: &str,
     x0: &Tensor,
 ) -> Result<Score> {
-    let image = backbone.preview(&x0.unsqueeze(0)?)?;
-    scorer.score(prompt, &rgb(&image)?)
+    scorer.score(prompt, &picture(backbone, x0)?)
 }

@@ -17,13 +17,17 @@ pub(super) struct Reader<'a> {
     pub blocks: (&'a [String], usize),
     pub middle: bool,
     /// Who judges the previews, where somebody can.
-    pub scorer: Option<&'a dyn Scorer>,
+    pub scorers: Vec<&'a dyn Scorer>,
     /// The same for all; read off the first observation.
     pub text: Option<Text>,
 }
 
+/// What was seen at a step with the first scorer's preview, and by each of the others the preview
+/// and that of the step before.
+pub(super) type Looked = (Seen, Vec<[Option<Preview>; 2]>);
+
 impl Reader<'_> {
-    pub fn read(&mut self, observations: &[Observation]) -> Result<Vec<Seen>> {
+    pub fn read(&mut self, observations: &[Observation]) -> Result<Vec<Looked>> {
         observations.iter().map(|o| self.read_one(o)).collect()
     }
 
@@ -32,9 +36,16 @@ impl Reader<'_> {
             .ok_or_else(|| Error::Internal("nothing was observed".into()))
     }
 
-    fn read_one(&mut self, observation: &Observation) -> Result<Seen> {
-        let own = self.preview(Some(&observation.x0))?;
-        let before = self.preview(observation.previous_x0.as_ref())?;
+    fn read_one(&mut self, observation: &Observation) -> Result<Looked> {
+        let mut own = self.previews(Some(&observation.x0))?.into_iter();
+        let before = self.previews(observation.previous_x0.as_ref())?;
+        let mut before = before.into_iter();
+        let first = [own.next(), before.next()];
+        let also = own
+            .zip(before)
+            .map(|(own, before)| [Some(own), Some(before)]);
+        let also: Vec<_> = also.collect();
+        let [own, before] = first;
         let keys = match &self.text {
             Some(text) => text.keys,
             None => {
@@ -42,21 +53,22 @@ impl Reader<'_> {
                 self.text.insert(text).keys
             }
         };
-        Seen::read(observation, self.blocks, keys, self.middle, own)?
-            .with_before(observation, before)
+        let seen = Seen::read(observation, self.blocks, keys, self.middle, own)?;
+        Ok((seen.with_before(observation, before)?, also))
     }
 
-    fn preview(&self, x0: Option<&Tensor>) -> Result<Option<Preview>> {
-        let Some(scorer) = self.scorer else {
-            return Ok(None);
+    /// One by each scorer; decoded once.
+    fn previews(&self, x0: Option<&Tensor>) -> Result<Vec<Preview>> {
+        let Some(x0) = x0.filter(|_| !self.scorers.is_empty()) else {
+            let blank = |_: &&dyn Scorer| Preview::blank(self.words.len());
+            return Ok(self.scorers.iter().map(blank).collect());
         };
-        Ok(Some(match x0 {
-            None => Preview::blank(self.words.len()),
-            Some(x0) => {
-                let score = preview::score(self.backbone, scorer, self.prompt, x0)?;
-                Preview::read(&score, self.words)
-            }
-        }))
+        let picture = preview::picture(self.backbone, x0)?;
+        let judged = self.scorers.iter().map(|scorer| {
+            let score = scorer.score(self.prompt, &picture)?;
+            Ok(Preview::read(&score, self.words))
+        });
+        judged.collect()
     }
 }
 

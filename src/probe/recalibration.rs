@@ -8,8 +8,8 @@
 //! pairs, and never less than a prior says). With few pairs, or with many that agree with the probe,
 //! nothing moves.
 
-use super::Prediction;
 use super::calibration::{COVERAGE, Platt, sigmoid};
+use super::{Prediction, stats};
 
 /// With fewer pairs than this nothing is corrected: a mean of so few says more of their prompts than
 /// of the probe.
@@ -27,6 +27,7 @@ pub enum Prior {
 /// How far from the identity each part may lie before there is evidence, as deviations, and how many
 /// pairs the shipped width counts for.
 struct Beliefs {
+    /// In units of a metric from 0 to 1.
     shift: f64,
     slope: f64,
     offset: f64,
@@ -82,7 +83,14 @@ impl Correction {
         if pairs.len() < ENOUGH {
             return None;
         }
-        let beliefs = prior.beliefs();
+        let mut beliefs = prior.beliefs();
+        beliefs.shift *= match range {
+            Some([least, most]) => most - least,
+            None => {
+                let measured: Vec<f64> = pairs.iter().map(|(_, measured)| *measured).collect();
+                stats::deviation(&measured) / stats::USUAL_DEVIATION
+            }
+        };
         let (shift, tilt, centre) = line(pairs, &beliefs);
         let mut own = Self {
             pairs: pairs.len(),

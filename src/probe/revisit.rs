@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -12,7 +13,7 @@ use super::shard::{Group, Manifest, Outcome};
 use super::split::{Side, side_of};
 use crate::backbones::{Backbone, TapRequest, Word};
 use crate::candidate::{Seed, Settings};
-use crate::scorers::{self, Scorer};
+use crate::scorers::Scorer;
 use crate::{Error, Result, world};
 
 /// A scored candidate.
@@ -40,6 +41,8 @@ pub struct Revisit<'a> {
     pub manifest: &'a Manifest,
     /// Trajectories that are learned from besides, by side.
     pub besides: BTreeMap<Side, usize>,
+    /// Gives the scorer of a metric.
+    pub scorer: &'a dyn Fn(&str) -> Result<Arc<dyn Scorer>>,
 }
 
 /// How many groups each side of the split holds, of candidates of these scenes.
@@ -132,30 +135,32 @@ impl Revisit<'_> {
             self.settings,
             (&manifest.at_steps, &tap),
         )?;
-        let judge = manifest
-            .preview
-            .as_deref()
-            .map(scorers::named)
-            .transpose()?;
+        let judge = manifest.preview.as_deref().map(self.scorer).transpose()?;
         // What somebody's rating is silent about, which words went wrong, a scorer may know.
-        let scorer = scorers::named(&manifest.metric).ok();
+        let scorer = (self.scorer)(&manifest.metric).ok();
         let scorer = scorer.as_deref().or(judge.as_deref());
+        let scorer = scorer.filter(|scorer| scorer.judges_words());
         let mut reader = Reader {
             backbone: self.backbone,
             prompt,
             words: &words,
             blocks: (&manifest.tap, manifest.early),
             middle: manifest.middle,
-            scorer: judge.as_deref(),
+            scorers: judge.as_deref().into_iter().collect(),
             text: None,
         };
         let mut outcomes = Vec::with_capacity(candidates.len());
         for (candidate, observations) in candidates.iter().zip(seen) {
             outcomes.push(Outcome {
                 seed: candidate.seed.0,
-                seen: reader.read(&observations)?,
+                seen: reader
+                    .read(&observations)?
+                    .into_iter()
+                    .map(|(s, _)| s)
+                    .collect(),
                 score: candidate.score,
                 words_wrong: verdicts(candidate, &words, scorer)?,
+                also: Vec::new(),
             });
         }
         let text = reader.into_text()?;

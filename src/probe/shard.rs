@@ -5,87 +5,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+pub use super::collected::Collected;
 use super::features::{Before, Features, Layout, Seen, Text};
+pub use super::manifest::{Manifest, Measure};
 use super::preview::Preview;
 use super::tensors::{deserialize, serialize};
 use crate::pictures::write_whole;
 use crate::{Error, Result};
-
-/// Under what the trajectories of a folder were run; trajectories of another kind are refused.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
-    pub model_name: String,
-    pub model_fingerprint: String,
-    pub metric: String,
-    pub good: f64,
-    pub steps: usize,
-    pub at_steps: Vec<usize>,
-    pub sampler: String,
-    pub guidance: f64,
-    pub width: usize,
-    pub height: usize,
-    /// Module paths of the tapped blocks.
-    pub tap: Vec<String>,
-    pub middle: bool,
-    /// How many of the blocks, the first ones, a glimpse shows.
-    pub early: usize,
-    /// The metric of the scorer that judged the previews, if any did.
-    pub preview: Option<String>,
-    pub seeds: usize,
-    /// Where the prompts come from: a file's digest, or the world and its seed.
-    pub prompts: String,
-}
-
-impl Manifest {
-    const NAME: &str = "manifest.json";
-
-    pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(Self::NAME);
-        let text = std::fs::read(&path).map_err(Error::file(&path))?;
-        serde_json::from_slice(&text).map_err(|e| broken(&path, e))
-    }
-
-    /// Makes `folder` this manifest's, or checks that it is: what was collected under other
-    /// settings is never mixed with these.
-    pub fn claim(&self, folder: &Path) -> Result<()> {
-        std::fs::create_dir_all(folder).map_err(Error::file(folder))?;
-        let path = folder.join(Self::NAME);
-        if !path.exists() {
-            let text = serde_json::to_vec_pretty(self).map_err(|e| broken(&path, e))?;
-            return write_whole(&path, &text);
-        }
-        let there = Self::read(folder)?;
-        match there.difference(self) {
-            None => Ok(()),
-            Some((field, there, asked)) => Err(Error::invalid(
-                "out",
-                format!(
-                    "{} holds trajectories with {field} {there}, not {asked}",
-                    folder.display()
-                ),
-                "Collect into another folder, or with the settings of this one",
-            )),
-        }
-    }
-
-    /// The first setting in which two manifests differ, with both its values.
-    pub fn difference(&self, other: &Self) -> Option<(String, String, String)> {
-        let fields = |m: &Self| match serde_json::to_value(m) {
-            Ok(serde_json::Value::Object(fields)) => fields,
-            _ => serde_json::Map::new(),
-        };
-        let (own, other) = (fields(self), fields(other));
-        own.iter()
-            .find(|(name, value)| other.get(*name) != Some(value))
-            .map(|(name, value)| {
-                let asked = other.get(name).cloned().unwrap_or_default();
-                (name.clone(), value.to_string(), asked.to_string())
-            })
-    }
-}
 
 /// One finished trajectory: what was seen at each step, and how it came out.
 #[derive(Clone, Debug)]
@@ -96,6 +25,18 @@ pub struct Outcome {
     pub score: f64,
     /// For each word, whether its object came out missing or wrong; `None`: no verdict on it.
     pub words_wrong: Vec<Option<bool>>,
+    /// What the other scorers say, in the order of the manifest's `also`.
+    pub also: Vec<Also>,
+}
+
+/// What another scorer says of a trajectory.
+#[derive(Clone, Debug)]
+pub struct Also {
+    pub metric: String,
+    pub score: f64,
+    pub words_wrong: Vec<Option<bool>>,
+    /// By step: of the preview, and of that of the step before.
+    pub previews: Vec<[Option<Preview>; 2]>,
 }
 
 /// All that was collected of one prompt.
@@ -125,6 +66,16 @@ const PREVIEWS: [[&str; 2]; 2] = [
     ["before_preview", "before_preview_words"],
 ];
 
+/// The names of another metric's previews.
+fn previews_by(metric: Option<&str>) -> [[String; 2]; 2] {
+    PREVIEWS.map(|names| {
+        names.map(|name| match metric {
+            None => name.to_owned(),
+            Some(metric) => format!("{name}/{metric}"),
+        })
+    })
+}
+
 /// The part of a shard that is text.
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -138,6 +89,16 @@ struct Header {
     height: usize,
     width: usize,
     keys: usize,
+    /// By metric, what the other scorers say.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    also: BTreeMap<String, Said>,
+}
+
+/// What a scorer says of a prompt's seeds.
+#[derive(Serialize, Deserialize)]
+struct Said {
+    scores: Vec<f64>,
+    words_wrong: Vec<Vec<Option<bool>>>,
 }
 
 /// The file of the prompt with this index.
@@ -169,6 +130,7 @@ impl Group {
             height: first.height,
             width: first.width,
             keys: text.keys,
+            also: also_said(outcomes),
         };
         let (rows, steps) = (outcomes.len(), header.at_steps.len());
         let all = |part: &dyn Fn(&Seen) -> &Vec<f32>| -> Vec<f32> {
@@ -185,7 +147,7 @@ impl Group {
         fn before(seen: &Seen) -> Option<&Preview> {
             seen.before.as_ref()?.preview.as_ref()
         }
-        let parts = [
+        let parts = vec![
             ("maps", vec![rows, steps], all(&|s| &s.maps)),
             ("x0", vec![rows, steps], all(&|s| &s.x0)),
             ("middle", vec![rows, steps], all(&|s| &s.middle)),
@@ -217,24 +179,52 @@ impl Group {
                 all(&|s| opt(before(s).map(|p| &p.words))),
             ),
         ];
+        let mut parts: Vec<(String, Vec<usize>, Vec<f32>)> = parts
+            .into_iter()
+            .map(|(name, shape, values)| (name.to_owned(), shape, values))
+            .collect();
+        for (index, also) in outcomes[0].also.iter().enumerate() {
+            for (which, names) in previews_by(Some(&also.metric)).into_iter().enumerate() {
+                let of = |part: fn(&Preview) -> &Vec<f32>| -> Vec<f32> {
+                    outcomes
+                        .iter()
+                        .flat_map(|o| &o.also[index].previews)
+                        .filter_map(|both| both[which].as_ref())
+                        .flat_map(|preview| part(preview).iter().copied())
+                        .collect()
+                };
+                let [whole, words] = names;
+                parts.push((whole, vec![rows, steps], of(|p| &p.whole)));
+                parts.push((words, vec![rows, steps], of(|p| &p.words)));
+            }
+        }
         let mut tensors = BTreeMap::new();
         for (name, mut shape, values) in parts {
             if !values.is_empty() {
                 shape.push(values.len() / shape.iter().product::<usize>());
-                tensors.insert(
-                    name.to_string(),
-                    Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(DType::F16)?,
-                );
+                // A score may differ by less than f16 can tell, as 21.37 and 21.38 do.
+                let dtype = match PREVIEWS.iter().any(|[whole, _]| names_whole(&name, whole)) {
+                    true => DType::F32,
+                    false => DType::F16,
+                };
+                let values = Tensor::from_vec(values, shape, &Device::Cpu)?;
+                tensors.insert(name, values.to_dtype(dtype)?);
             }
         }
         let json = serde_json::to_string(&header).map_err(|e| broken(path, e))?;
         write_whole(path, &serialize(&tensors, "foreseed", json)?)
     }
 
-    pub fn read(path: &Path) -> Result<Self> {
+    /// Reads one prompt's outcomes as the first scorer saw them, or as the one of the metric `also`.
+    pub fn read(path: &Path, also: Option<&str>) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(Error::file(path))?;
         let (tensors, json) = deserialize(&bytes, "foreseed").map_err(|e| broken(path, e))?;
-        let header: Header = serde_json::from_str(&json).map_err(|e| broken(path, e))?;
+        let mut header: Header = serde_json::from_str(&json).map_err(|e| broken(path, e))?;
+        if let Some(metric) = also {
+            let said = header.also.remove(metric);
+            let said = said.ok_or_else(|| broken(path, format!("no score by {metric}")))?;
+            (header.scores, header.words_wrong) = (said.scores, said.words_wrong);
+        }
         let part = |name: &str| -> Result<Tensor> {
             tensors
                 .get(name)
@@ -265,9 +255,9 @@ impl Group {
             x0: part("x0")?,
             middle: tensors.get("middle").cloned(),
             before: tensors.get("before").cloned(),
-            previews: PREVIEWS.map(|[whole, words]| {
-                let whole = tensors.get(whole).cloned()?;
-                Some((whole, tensors.get(words).cloned()?))
+            previews: previews_by(also).map(|[whole, words]| {
+                let whole = tensors.get(&whole).cloned()?;
+                Some((whole, tensors.get(&words).cloned()?))
             }),
         })
     }
@@ -316,7 +306,7 @@ impl Group {
     }
 
     /// The widths of these features, with this prompt's own number of keys.
-    fn layout(&self, blocks: &[String], early: usize) -> Layout {
+    pub(super) fn layout(&self, blocks: &[String], early: usize) -> Layout {
         let cells = self.grid.0 * self.grid.1;
         let last = |t: &Tensor| t.dims().last().copied().unwrap_or(0);
         Layout {
@@ -328,77 +318,41 @@ impl Group {
             middle_channels: self.middle.as_ref().map_or(0, last) / cells,
             early,
             preview: self.previews[0].is_some(),
-        }
-    }
-}
-
-/// Everything that was collected in some folders of one kind, in the order of the files' names.
-pub struct Collected {
-    pub manifest: Manifest,
-    pub groups: Vec<Group>,
-}
-
-impl Collected {
-    /// Reads folders whose manifests agree in all but where the prompts come from and how many
-    /// seeds each got.
-    pub fn read(folders: &[PathBuf]) -> Result<Self> {
-        let mut kind: Option<Manifest> = None;
-        let mut groups = Vec::new();
-        for folder in folders {
-            let manifest = Manifest::read(folder)?;
-            if let Some(first) = &kind {
-                let same = Manifest {
-                    prompts: first.prompts.clone(),
-                    seeds: first.seeds,
-                    ..manifest.clone()
-                };
-                if let Some((field, one, other)) = first.difference(&same) {
-                    return Err(Error::invalid(
-                        "data",
-                        format!("the folders differ in {field}: {one} and {other}"),
-                        "Train on trajectories of one model and one set of settings",
-                    ));
-                }
-            }
-            kind.get_or_insert(manifest);
-            let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
-                .map_err(Error::file(folder))?
-                .filter_map(|entry| Some(entry.ok()?.path()))
-                .filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
-                .collect();
-            paths.sort();
-            for path in paths {
-                groups.push(Group::read(&path)?);
-            }
-        }
-        match (kind, groups.is_empty()) {
-            (Some(manifest), false) => Ok(Self { manifest, groups }),
-            _ => Err(Error::invalid(
-                "data",
-                format!("no trajectory in {folders:?}"),
-                "Make some with `foreseed probe collect`",
-            )),
+            preview_scale: None,
         }
     }
 
-    /// The layout that holds all of them.
-    pub fn layout(&self) -> Result<Layout> {
-        let blocks = &self.manifest.tap;
-        let mut layouts = self
-            .groups
-            .iter()
-            .map(|g| g.layout(blocks, self.manifest.early));
-        let mut all = layouts
-            .next()
-            .ok_or_else(|| Error::Internal("no groups".into()))?;
-        for layout in layouts {
-            all.keys = all.keys.max(layout.keys);
-        }
-        Ok(all)
+    /// What the previews scored, over all seeds and steps.
+    pub(super) fn preview_values(&self) -> Result<Vec<f64>> {
+        let Some((whole, _)) = &self.previews[0] else {
+            return Ok(Vec::new());
+        };
+        let values = whole.to_dtype(DType::F32)?.narrow(D::Minus1, 0, 1)?;
+        let values = values.flatten_all()?.to_vec1::<f32>()?;
+        Ok(values.into_iter().map(f64::from).collect())
     }
 }
 
-fn broken(path: &Path, problem: impl std::fmt::Display) -> Error {
+/// Whether `name` is `whole`, by any metric.
+fn names_whole(name: &str, whole: &str) -> bool {
+    name.strip_prefix(whole)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn also_said(outcomes: &[Outcome]) -> BTreeMap<String, Said> {
+    let first = outcomes.first().map_or(&[][..], |o| &o.also);
+    let said = |(index, also): (usize, &Also)| {
+        let of = outcomes.iter().map(|o| &o.also[index]);
+        let said = Said {
+            scores: of.clone().map(|also| also.score).collect(),
+            words_wrong: of.map(|also| also.words_wrong.clone()).collect(),
+        };
+        (also.metric.clone(), said)
+    };
+    first.iter().enumerate().map(said).collect()
+}
+
+pub(super) fn broken(path: &Path, problem: impl std::fmt::Display) -> Error {
     Error::invalid(
         "data",
         format!("{} cannot be used: {problem}", path.display()),

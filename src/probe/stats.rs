@@ -26,6 +26,10 @@ pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
+/// The deviation of scores that lie anywhere between 0 and 1, by which metrics without bounds are
+/// compared with those that have them.
+pub const USUAL_DEVIATION: f64 = 0.3;
+
 /// The standard deviation of a sample (n − 1); 0 below two values.
 pub fn deviation(values: &[f64]) -> f64 {
     if values.len() < 2 {

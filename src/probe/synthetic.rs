@@ -35,6 +35,7 @@ pub fn manifest() -> Manifest {
         preview: Some("composition".into()),
         seeds: 4,
         prompts: "synthetic".into(),
+        also: Vec::new(),
     }
 }
 
@@ -110,6 +111,7 @@ pub fn collect(folder: &Path, prompts: usize) -> Result<()> {
                     seen: [5, 10].map(|s| seen(&mut random, s, strength)).to_vec(),
                     score: f64::from(strength),
                     words_wrong: vec![None, Some(strength < 0.5), Some(false)],
+                    also: Vec::new(),
                 }
             })
             .collect();

@@ -246,3 +246,48 @@ fn a_manifest_refuses_other_settings() {
     let error = other.claim(folder.path()).unwrap_err().to_string();
     assert!(error.contains("guidance 5.0, not 7.5"), "{error}");
 }
+
+/// What was collected before there could be several metrics says nothing of others.
+#[test]
+fn a_manifest_of_one_metric_is_read_as_it_ever_was() {
+    let manifest = synthetic::manifest();
+    let text = serde_json::to_string(&manifest).unwrap();
+    assert!(!text.contains("also"), "{text}");
+    let again: shard::Manifest = serde_json::from_str(&text).unwrap();
+    assert_eq!(again, manifest);
+    assert_eq!(again.by("composition").unwrap(), manifest);
+    let error = again.by("pickscore").unwrap_err().to_string();
+    assert!(error.contains("They were by composition"), "{error}");
+}
+
+#[test]
+fn a_set_is_one_of_each_metric_that_it_was_scored_by() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = shard::Manifest {
+        also: vec![shard::Measure {
+            metric: "pickscore".into(),
+            good: 21.5,
+        }],
+        ..synthetic::manifest()
+    };
+    manifest.claim(folder.path()).unwrap();
+    let own = manifest.by("pickscore").unwrap();
+    assert_eq!((own.metric.as_str(), own.good), ("pickscore", 21.5));
+    assert_eq!(own.preview.as_deref(), Some("pickscore"));
+    assert_eq!(manifest.by("composition").unwrap(), synthetic::manifest());
+    // Neither is mixed with what the other is.
+    let error = synthetic::manifest().claim(folder.path()).unwrap_err();
+    assert!(error.to_string().contains("also"), "{error}");
+}
+
+#[test]
+fn a_previews_value_is_normalised_where_its_metric_has_no_bounds_and_blanks_stay() {
+    let plain = preview::Preview {
+        whole: vec![22.0, 1.0, 0.0, 0.0, 1.0],
+        words: Vec::new(),
+    };
+    assert_eq!(plain.normalised(None)[0], 22.0);
+    assert_eq!(plain.normalised(Some((20.0, 4.0)))[0], 0.5);
+    let blank = preview::Preview::blank(0);
+    assert_eq!(blank.normalised(Some((20.0, 4.0))), blank.whole);
+}

@@ -223,7 +223,7 @@ fn anchor(
             (previews, qualities, group.scores.clone())
         })
         .collect();
-    Ok(Some(Anchor::fit(&groups)))
+    Ok(Some(Anchor::fit(&groups, probe.unit())))
 }
 
 fn calibrate(

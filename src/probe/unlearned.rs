@@ -6,6 +6,7 @@ use super::{Features, Prediction};
 use crate::Result;
 use crate::backbones::Word;
 use crate::sampling::Observation;
+use crate::scorers::Score;
 
 /// The shape of one word's attention over the picture, averaged over the blocks.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -110,6 +111,20 @@ pub fn attention_only(observation: &Observation, words: &[Word]) -> Result<Predi
         interval: None,
         p_good: None,
         word_risks: risks,
+    })
+}
+
+/// What can be said with no probe where a scorer judges the early preview: its score as it is, and of
+/// each word how spread its attention is. Uncalibrated: a preview is a blur, which scores otherwise than
+/// what becomes of it.
+pub fn preview_only(
+    preview: &Score,
+    observation: &Observation,
+    words: &[Word],
+) -> Result<Prediction> {
+    Ok(Prediction {
+        quality: preview.value,
+        ..attention_only(observation, words)?
     })
 }
 

@@ -9,16 +9,16 @@ pub use tokenizer::ClipTokenizer;
 
 use super::files::ModelFiles;
 use super::layers::activation::Activation;
-use super::layers::attention::{Context, attend_causal};
+use super::layers::encoder::{EncoderKind, EncoderLayer, Naming};
 use super::layers::linear::Linear;
 use super::layers::norm::LayerNorm;
-use super::weights::{Scope, Weights};
+use super::weights::Weights;
 use crate::Result;
 
 /// What a text encoder's `config.json` says; the defaults are transformers' `CLIPTextConfig`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
-struct Config {
+pub struct ClipTextConfig {
     vocab_size: usize,
     hidden_size: usize,
     intermediate_size: usize,
@@ -31,7 +31,7 @@ struct Config {
     eos_token_id: Option<u32>,
 }
 
-impl Default for Config {
+impl Default for ClipTextConfig {
     fn default() -> Self {
         Self {
             vocab_size: 49408,
@@ -44,6 +44,16 @@ impl Default for Config {
             hidden_act: Activation::QuickGelu,
             layer_norm_eps: 1e-5,
             eos_token_id: Some(49407),
+        }
+    }
+}
+
+impl ClipTextConfig {
+    /// With a projection of this width: CLIP's own configuration says it beside both towers'.
+    pub fn projected_to(self, projection_dim: usize) -> Self {
+        Self {
+            projection_dim,
+            ..self
         }
     }
 }
@@ -66,10 +76,10 @@ pub struct ClipOutput {
 pub struct ClipText {
     tokens: Tensor,
     positions: Tensor,
-    layers: Vec<Layer>,
+    layers: Vec<EncoderLayer>,
     final_norm: LayerNorm,
     projection: Option<Linear>,
-    config: Config,
+    config: ClipTextConfig,
     device: Device,
 }
 
@@ -90,7 +100,20 @@ impl ClipText {
         projected: bool,
     ) -> Result<Self> {
         let path = format!("{component}/config.json");
-        let config: Config = files.json(&path)?;
+        let text = Self::with_config(files.json(&path)?, files, &path, weights, projected)?;
+        weights.finish(&LEFT_OVER);
+        Ok(text)
+    }
+
+    /// [`ClipText::load`] by a configuration at hand, which stands in the file `path`; whoever has
+    /// it finishes the weights.
+    pub fn with_config(
+        config: ClipTextConfig,
+        files: &ModelFiles,
+        path: &str,
+        weights: &Weights,
+        projected: bool,
+    ) -> Result<Self> {
         if config.num_attention_heads == 0
             || !config
                 .hidden_size
@@ -108,7 +131,16 @@ impl ClipText {
         let root = weights.root("text_model");
         let embeddings = root.at("embeddings");
         let hidden = config.hidden_size;
-        let text = Self {
+        let kind = EncoderKind {
+            naming: Naming::Transformers,
+            width: hidden,
+            inner: config.intermediate_size,
+            heads: config.num_attention_heads,
+            act: config.hidden_act,
+            eps: config.layer_norm_eps,
+            causal: true,
+        };
+        Ok(Self {
             tokens: embeddings
                 .at("token_embedding")
                 .tensor("weight", &[config.vocab_size, hidden])?,
@@ -116,7 +148,7 @@ impl ClipText {
                 .at("position_embedding")
                 .tensor("weight", &[config.max_position_embeddings, hidden])?,
             layers: (0..config.num_hidden_layers)
-                .map(|i| Layer::load(&root.at("encoder").at("layers").at(i), &config))
+                .map(|i| EncoderLayer::load(&root.at("encoder").at("layers").at(i), kind))
                 .collect::<Result<_>>()?,
             final_norm: LayerNorm::load(
                 &root.at("final_layer_norm"),
@@ -130,9 +162,7 @@ impl ClipText {
                 .transpose()?,
             device: weights.device().clone(),
             config,
-        };
-        weights.finish(&LEFT_OVER);
-        Ok(text)
+        })
     }
 
     /// Tokens that fit.
@@ -187,6 +217,12 @@ impl ClipText {
         })
     }
 
+    /// The pooled state of a text, (1, hidden) or (1, projection). What comes after the end token is
+    /// not run: in a causal network it has no say.
+    pub fn pooled(&self, ids: &[u32]) -> Result<Tensor> {
+        Ok(self.forward(&ids[..=self.pooled_position(ids)])?.pooled)
+    }
+
     /// The first end token or, where none is (or the configuration is a legacy one), what
     /// transformers takes then: the first of the largest id, or position 0.
     fn pooled_position(&self, ids: &[u32]) -> usize {
@@ -197,58 +233,6 @@ impl ClipText {
         ids.iter()
             .position(|id| Some(*id) == wanted)
             .unwrap_or_default()
-    }
-}
-
-#[derive(Debug)]
-struct Layer {
-    norm1: LayerNorm,
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    out: Linear,
-    norm2: LayerNorm,
-    widen: Linear,
-    narrow: Linear,
-    heads: usize,
-    act: Activation,
-}
-
-impl Layer {
-    fn load(scope: &Scope<'_>, config: &Config) -> Result<Self> {
-        let hidden = config.hidden_size;
-        let attention = scope.at("self_attn");
-        let project = |name| Linear::load(&attention.at(name), hidden, hidden);
-        let norm = |name| LayerNorm::load(&scope.at(name), hidden, config.layer_norm_eps);
-        let mlp = scope.at("mlp");
-        Ok(Self {
-            norm1: norm("layer_norm1")?,
-            q: project("q_proj")?,
-            k: project("k_proj")?,
-            v: project("v_proj")?,
-            out: project("out_proj")?,
-            norm2: norm("layer_norm2")?,
-            widen: Linear::load(&mlp.at("fc1"), hidden, config.intermediate_size)?,
-            narrow: Linear::load(&mlp.at("fc2"), config.intermediate_size, hidden)?,
-            heads: config.num_attention_heads,
-            act: config.hidden_act,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = self.norm1.forward(x)?;
-        let (q, k, v) = (
-            self.q.forward(&y)?,
-            self.k.forward(&y)?,
-            self.v.forward(&y)?,
-        );
-        let x = (x + self.out.forward(&attend_causal(
-            &q,
-            &Context::new(&k, &v, self.heads)?,
-            self.heads,
-        )?)?)?;
-        let y = self.widen.forward(&self.norm2.forward(&x)?)?;
-        Ok((x + self.narrow.forward(&self.act.forward(&y)?)?)?)
     }
 }
 

@@ -76,7 +76,8 @@ impl Linear {
         Self::new(weight, Some(scope.tensor("bias", &[outputs])?))
     }
 
-    fn new(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
+    /// From a weight (out, in) and a bias (out) at hand.
+    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
         let weights = if cpu::applies_to(&weight) {
             let packed = cpu::with_values(&weight, |values| {
@@ -102,6 +103,11 @@ impl Linear {
             Some(4) => Self::load_conv1x1(scope, inputs, outputs),
             _ => Self::load(scope, inputs, outputs),
         }
+    }
+
+    /// How many numbers it gives.
+    pub fn outputs(&self) -> usize {
+        self.outputs
     }
 
     /// (…, in) → (…, out)

@@ -8,6 +8,7 @@ pub mod attention;
 pub mod conv;
 mod cpu;
 pub mod embeddings;
+pub mod encoder;
 pub mod feed_forward;
 pub mod joint;
 pub mod linear;

@@ -401,6 +401,13 @@ impl Scope<'_> {
             .map(|entry| entry.stored.shape().len())
     }
 
+    /// The shape of the tensor `name`, if it is there: files without a configuration say by it how
+    /// large a network is.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        let name = format!("{}{name}", self.prefix);
+        Some(self.weights.index.get(&name)?.stored.shape())
+    }
+
     /// Zeros as the component's tensors are, where its files need hold none.
     pub fn zeros(&self, shape: &[usize]) -> Result<Tensor> {
         Ok(Tensor::zeros(

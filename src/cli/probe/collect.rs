@@ -1,12 +1,15 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::json;
 
 use super::super::{Globals, output};
 use super::bar;
 use crate::candidate::Settings;
+use crate::models::Models;
 use crate::probe::collect::{CollectProgress, Order};
 use crate::probe::prompts::Source;
+use crate::scorers::Scorer;
 use crate::world::Split;
 use crate::{Error, Result};
 
@@ -52,9 +55,11 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_name = "PREFIX")]
     tap: Vec<String>,
 
-    /// What to predict.
-    #[arg(long, default_value = "composition")]
-    metric: String,
+    /// What the pictures are scored by, several at once if you like; a training picks one, the first
+    /// where it is told nothing. Default: the first that `foreseed models list` says is installed for
+    /// such pictures.
+    #[arg(long, value_delimiter = ',')]
+    metric: Vec<String>,
 }
 
 pub fn run(args: Args, globals: &Globals) -> Result<()> {
@@ -65,9 +70,9 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
             "Name one: --out DIR; to go on with one, name it again",
         )
     })?;
-    let scorer = crate::scorers::named(&args.metric)?;
     let models = globals.models()?;
     let name = models.default_name().to_string();
+    let scorers = scorers(&args.metric, &models)?;
     let backbone = models.load(&name)?;
     let facts = backbone.facts();
     let settings = Settings {
@@ -98,7 +103,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
     };
     let order = Order {
         backbone: backbone.as_ref(),
-        scorer: scorer.as_ref(),
+        scorers: &scorers,
         settings: &settings,
         at_steps: &args.at,
         seeds: args.seeds.max(1),
@@ -131,4 +136,25 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
         folder.display(),
         kept.before
     ))
+}
+
+/// The scorers of the metrics asked for, each once, or the default model's own.
+fn scorers(asked: &[String], models: &Models) -> Result<Vec<Arc<dyn Scorer>>> {
+    let mut metrics: Vec<String> = Vec::new();
+    for metric in asked {
+        if !metrics.contains(metric) {
+            metrics.push(metric.clone());
+        }
+    }
+    if metrics.is_empty() {
+        metrics.extend(models.measurable(models.default_name())?.into_iter().next());
+    }
+    if metrics.is_empty() {
+        return Err(Error::invalid(
+            "metric",
+            "none is named and no scorer of such pictures is installed",
+            "Fetch one, as `foreseed models pull pickscore` does; `foreseed models list` has more",
+        ));
+    }
+    metrics.iter().map(|metric| models.scorer(metric)).collect()
 }

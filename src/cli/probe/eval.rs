@@ -69,7 +69,7 @@ pub struct Args {
 struct Bench {
     backbone: Arc<dyn Backbone>,
     probe: Arc<Probe>,
-    scorer: Box<dyn Scorer>,
+    scorer: Arc<dyn Scorer>,
     settings: Settings,
 }
 
@@ -191,7 +191,7 @@ impl Bench {
             })?;
         }
         Ok(Self {
-            scorer: crate::scorers::named(&card.metric)?,
+            scorer: models.scorer(&card.metric)?,
             settings,
             backbone,
             probe,
@@ -221,6 +221,7 @@ impl Bench {
             loras: globals.lora.clone(),
             denoiser: globals.denoiser.clone(),
             config: globals.model_config.clone(),
+            scorers: globals.scorer.iter().cloned().collect(),
         })?);
         Ok(Foresight {
             engine: Engine::start(models.clone(), Limits::default())?,

@@ -33,7 +33,7 @@ pub fn revisited(metric: &str, besides: &[PathBuf], globals: &Globals) -> Result
 
     let beside = match besides {
         [] => None,
-        folders => Some(Collected::read(folders)?),
+        folders => Some(Collected::read_by(folders, Some(metric))?),
     };
     let manifest = match &beside {
         Some(beside) => Manifest {
@@ -84,6 +84,7 @@ pub fn revisited(metric: &str, besides: &[PathBuf], globals: &Globals) -> Result
         backbone: backbone.as_ref(),
         settings: &settings,
         manifest: &manifest,
+        scorer: &|metric| models.scorer(metric),
         besides: by_side(groups.map(|g| (g.scene.as_str(), g.scores.len()))),
     };
     revisit.is_enough(&known)?;
@@ -136,12 +137,12 @@ fn manifest(
         }
     };
     let tap = card.map_or_else(|| facts.default_tap.clone(), |card| card.tap.clone());
-    let scorer = scorers::named(metric).ok();
+    let measurable = models.measurable(models.default_name())?;
     Ok(Manifest {
         model_name: models.default_name().to_string(),
         model_fingerprint: facts.fingerprint.clone(),
         metric: metric.to_string(),
-        good: scorer.as_ref().map_or(GOOD_RATING, |s| s.good()),
+        good: scorers::metric(metric).map_or(GOOD_RATING, |known| known.good),
         steps,
         at_steps,
         sampler: facts.sampler.clone(),
@@ -151,12 +152,15 @@ fn manifest(
         early: early_of(&tap, facts),
         tap,
         middle: true,
-        // Previews are judged where the world is one that can be.
-        preview: models
-            .draws_shapes_only(models.default_name())?
-            .then(|| "composition".to_string()),
+        // Previews are judged by the metric itself where it can be measured here and now, else by
+        // the world's own where the world is one that has it.
+        preview: match measurable.iter().any(|own| own == metric) {
+            true => Some(metric.to_string()),
+            false => measurable.into_iter().find(|own| own == "composition"),
+        },
         seeds: 0,
         prompts: "history".into(),
+        also: Vec::new(),
     })
 }
 

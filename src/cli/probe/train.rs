@@ -4,9 +4,10 @@ use std::sync::Mutex;
 
 use super::super::{Globals, output};
 use super::{bar, history};
+use crate::foresight::measure;
 use crate::probe::fit::FitOptions;
 use crate::probe::net::Design;
-use crate::probe::shard::Collected;
+use crate::probe::shard::{Collected, Manifest};
 use crate::probe::train::{TrainOptions, train};
 use crate::{Error, Result};
 
@@ -21,9 +22,14 @@ pub struct Args {
     #[arg(long)]
     from_history: bool,
 
-    /// Which of the kept scores is learned: a measured one, or `rating`.
-    #[arg(long, default_value = "composition", requires = "from_history")]
-    metric: String,
+    /// Which of the kept scores is learned: one that was collected or, with --from-history, measured
+    /// on renders or `rating`. Default: the first that was collected, else composition.
+    #[arg(long)]
+    metric: Option<String>,
+
+    /// At or above this score a picture is good. Default: the metric's own threshold.
+    #[arg(long, value_name = "SCORE")]
+    good: Option<f64>,
 
     /// Networks of each design, each from a seed of its own; their answers are averaged.
     #[arg(long, value_name = "N", default_value_t = 3)]
@@ -56,10 +62,18 @@ pub struct Args {
 
 pub fn run(args: Args, globals: &Globals) -> Result<()> {
     let mut from = args.from.clone();
+    let metric = match (&args.metric, from.first()) {
+        (Some(metric), _) => metric.clone(),
+        (None, Some(folder)) => Manifest::read(folder)?.metric,
+        (None, None) => "composition".to_owned(),
+    };
     if args.from_history {
-        from.push(history::revisited(&args.metric, &args.from, globals)?);
+        from.push(history::revisited(&metric, &args.from, globals)?);
     }
-    let mut collected = Collected::read(&from)?;
+    let mut collected = Collected::read_by(&from, Some(&metric))?;
+    if let Some(good) = args.good {
+        collected.manifest.good = good;
+    }
     // The same weights may be collected from a folder and used under a name.
     if let Some(name) = &globals.model {
         collected.manifest.model_name = name.clone();
@@ -90,8 +104,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
             batch: args.batch,
             ..FitOptions::default()
         },
-        // What every scorer here promises.
-        range: Some([0.0, 1.0]),
+        range: measure::range(&metric),
         checkpoints: args.checkpoints,
     };
     let fits = Design::ALL.len() * args.networks.max(1);

@@ -72,8 +72,8 @@ fn qualities(area: &Area, e: &Evaluation) -> Result<()> {
     };
     let (best_of, racing) = (of(Kind::BestOfK), of(Kind::Racing));
     let ends = best_of.iter().chain(&racing).flat_map(|p| p.quality_ci);
-    let low = ends.clone().fold(1.0, f64::min);
-    let high = ends.fold(0.0, f64::max);
+    let low = ends.clone().fold(f64::INFINITY, f64::min);
+    let high = ends.fold(f64::NEG_INFINITY, f64::max);
     let oracle = of(Kind::Oracle);
     let high = oracle.iter().fold(high, |high, p| high.max(p.quality));
     let range = low..high + 0.05 * (high - low);

@@ -1,5 +1,7 @@
 //! Predicted against measured quality, as a density with the mean of what was measured over it.
 
+use std::ops::Range;
+
 use plotters::element::{Circle, PathElement, Rectangle, Text};
 use plotters::series::DashedLineSeries;
 use plotters::style::{Color, ShapeStyle};
@@ -11,6 +13,7 @@ use crate::Result;
 use crate::evaluation::candidates::{Candidates, part};
 use crate::evaluation::resampled::mean_with_interval;
 use crate::evaluation::{Evaluation, Row};
+use crate::foresight::measure;
 
 /// The steps of the two panels.
 const STEPS: [usize; 2] = [5, 10];
@@ -40,7 +43,7 @@ pub fn plot(all: &Candidates, e: &Evaluation) -> Result<String> {
         for (panel, step) in panels.iter().zip(STEPS) {
             if let Some(index) = all.at_steps.iter().position(|&s| s == step) {
                 let said = part(&all.foreseen[index], |p| p.quality);
-                draw(panel, &said, &all.scores, row(step), e.steps)?;
+                draw(panel, &e.metric, &said, &all.scores, (row(step), e.steps))?;
             }
         }
         Ok(())
@@ -49,37 +52,47 @@ pub fn plot(all: &Candidates, e: &Evaluation) -> Result<String> {
 
 fn draw(
     area: &Area,
+    metric: &str,
     said: &[Vec<f64>],
     scores: &[Vec<f64>],
-    row: Option<&Row>,
-    steps: usize,
+    (row, steps): (Option<&Row>, usize),
 ) -> Result<()> {
+    let range = range(metric, said, scores);
+    let (low, wide) = (range.start, range.end - range.start);
     let axis = |name| Axis {
         name,
-        range: 0.0..1.0,
-        label: tenths,
+        range: range.clone(),
+        label: if wide < 0.5 { hundredths } else { tenths },
         ticks: 6,
     };
     let mut chart = axes(area, &axis("predicted quality"), &axis("measured quality"))?;
     let points: Vec<(f64, f64)> = said.concat().into_iter().zip(scores.concat()).collect();
 
-    let cell = |value: f64| ((value * CELLS as f64) as usize).min(CELLS - 1);
+    let cell = |value: f64| (((value - low) / wide * CELLS as f64) as usize).min(CELLS - 1);
     let mut counts = vec![0u32; CELLS * CELLS];
     for &(x, y) in &points {
         counts[cell(x) * CELLS + cell(y)] += 1;
     }
     let most = f64::from(counts.iter().copied().max().unwrap_or(1).max(1));
-    let side = 1.0 / CELLS as f64;
+    let side = wide / CELLS as f64;
     let cells = counts.iter().enumerate().filter(|(_, n)| **n > 0);
     chart
         .draw_series(cells.map(|(i, &n)| {
-            let (x, y) = ((i / CELLS) as f64 * side, (i % CELLS) as f64 * side);
+            let (x, y) = (
+                low + (i / CELLS) as f64 * side,
+                low + (i % CELLS) as f64 * side,
+            );
             // By the root, so that single images are seen next to crowds.
             let shade = BLUE.mix(0.08 + 0.82 * (f64::from(n) / most).sqrt());
             Rectangle::new([(x, y), (x + side, y + side)], shade.filled())
         }))
         .map_err(failed)?;
-    let dashes = DashedLineSeries::new([(0.0, 0.0), (1.0, 1.0)], 5, 5, FAINT.stroke_width(1));
+    let dashes = DashedLineSeries::new(
+        [(range.start, range.start), (range.end, range.end)],
+        5,
+        5,
+        FAINT.stroke_width(1),
+    );
     chart.draw_series(dashes).map_err(failed)?;
 
     let means = binned(said, scores);
@@ -98,21 +111,40 @@ fn draw(
         .map_err(failed)?;
     if let Some(row) = row {
         let label = format!("step {} of {steps}", row.step);
+        let at = |x: f64, y: f64| (low + x * wide, low + y * wide);
         chart
             .draw_series([
-                Text::new(label, (0.03, 0.96), text(16.0, INK).bold()),
+                Text::new(label, at(0.03, 0.96), text(16.0, INK).bold()),
                 Text::new(
                     format!(
                         "Spearman {:.2}, within a prompt {:.2}",
                         row.srcc, row.within
                     ),
-                    (0.03, 0.91),
+                    at(0.03, 0.91),
                     text(13.0, INK),
                 ),
             ])
             .map_err(failed)?;
     }
     Ok(())
+}
+
+/// What the axes show: what the metric can take or, where it has no bounds, what was said and seen.
+fn range(metric: &str, said: &[Vec<f64>], scores: &[Vec<f64>]) -> Range<f64> {
+    if let Some([low, high]) = measure::range(metric) {
+        return low..high;
+    }
+    let all = || said.iter().chain(scores).flatten().copied();
+    let low = all().fold(f64::INFINITY, f64::min);
+    let high = all().fold(f64::NEG_INFINITY, f64::max);
+    match high > low {
+        true => low..high,
+        false => 0.0..1.0,
+    }
+}
+
+fn hundredths(value: &f64) -> String {
+    format!("{value:.2}")
 }
 
 /// The mean prediction and the mean measured score, with its interval over prompts, of bins of equal

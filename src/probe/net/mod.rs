@@ -201,7 +201,7 @@ impl Inputs {
                 }
             }
             if let Some(preview) = seen.preview.as_ref().filter(|_| layout.preview) {
-                whole.extend_from_slice(&preview.whole);
+                whole.extend(preview.normalised(layout.preview_scale));
                 let own = preview.words.len().min(most_words * preview::WORD);
                 let start = i * most_words * preview::WORD;
                 by_word[start..start + own].copy_from_slice(&preview.words[..own]);

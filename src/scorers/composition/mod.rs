@@ -53,6 +53,10 @@ impl Scorer for Composition {
         GOOD
     }
 
+    fn judges_words(&self) -> bool {
+        true
+    }
+
     fn score(&self, prompt: &str, image: &RgbImage) -> Result<Score> {
         let reading = world::parse(prompt)?;
         Ok(judge(
