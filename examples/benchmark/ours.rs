@@ -37,13 +37,24 @@ pub fn serve() -> Result<()> {
             println!("{}", facts.default_width);
             continue;
         }
-        let work = work(job, &name, seed.parse()?, &facts)?;
+        let probe = models.probes(&facts.fingerprint)?.into_iter().next();
+        // What a prediction would read.
+        let tap = match &probe {
+            Some(probe) => TapRequest {
+                blocks: probe.card().tap.clone(),
+                middle: probe.card().middle,
+            },
+            None => TapRequest {
+                blocks: facts.default_tap.clone(),
+                middle: true,
+            },
+        };
+        let work = work(job, &name, seed.parse()?, &facts, tap)?;
         let began = Instant::now();
         let seen = runtime.block_on(finish(&engine, work))?;
         let mut seconds = began.elapsed().as_secs_f64();
         if job == "judged" {
             let backbone = models.load(&name)?;
-            let probe = models.probes_of(&name)?.into_iter().next();
             let probe = probe.ok_or("no probe was trained for this model")?;
             let began = Instant::now();
             judge(backbone.as_ref(), &probe, &seen)?;
@@ -57,7 +68,7 @@ pub fn serve() -> Result<()> {
     Ok(())
 }
 
-fn work(job: &str, model: &str, seed: u32, facts: &Facts) -> Result<Work> {
+fn work(job: &str, model: &str, seed: u32, facts: &Facts, tap: TapRequest) -> Result<Work> {
     let settings = Settings {
         model: model.to_owned(),
         negative_prompt: None,
@@ -74,10 +85,6 @@ fn work(job: &str, model: &str, seed: u32, facts: &Facts) -> Result<Work> {
                 settings: settings.clone(),
             })
             .collect()
-    };
-    let tap = TapRequest {
-        blocks: facts.default_tap.clone(),
-        middle: true,
     };
     let many = |observe_at, tap| Work {
         candidates: candidates(CANDIDATES as u32),
