@@ -1,6 +1,7 @@
-//! The tensors of one component of a model, read from its safetensors files.
+//! The tensors of one component of a model, read from its safetensors or GGUF files.
 
 mod shards;
+mod stored;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,15 +9,16 @@ use std::sync::Arc;
 
 use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
-use safetensors::tensor::TensorInfo;
 
 pub use self::shards::{Shard, weight_paths};
+use self::stored::{Entry, Opened, Stored};
+pub use self::stored::{Part, Share};
 use super::audit::ComponentAudit;
 use super::checkpoint;
 use super::files::ModelFiles;
 use super::gguf::{self, Gguf};
 use super::lora::Merges;
-use crate::{Error, Result};
+use crate::Result;
 
 /// A component's tensors by name. Which of them were taken is remembered, so that
 /// [`Weights::finish`] can tell what was left over.
@@ -33,115 +35,11 @@ pub struct Weights {
     bytes: Cell<u64>,
 }
 
-/// A file of a component.
-enum Opened {
-    Safetensors(Shard),
-    Gguf(Gguf),
-}
-
-/// Where a tensor lies.
-struct Entry {
-    shard: usize,
-    stored: Stored,
-    part: Part,
-}
-
-/// A tensor as its file has it.
-enum Stored {
-    Plain(TensorInfo),
-    Gguf(gguf::Info),
-}
-
 /// A matrix of a linear layer, (out, in).
 pub enum Matrix {
     Plain(Tensor),
     /// Kept as it is stored, in blocks of few bits a number.
     Quantized(Arc<QTensor>),
-}
-
-/// Of a tensor's rows those from `from` to `to`, counted in `of`-ths of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
-    pub from: usize,
-    pub to: usize,
-    pub of: usize,
-}
-
-impl Share {
-    pub const WHOLE: Self = Self::nth(0, 1);
-
-    /// One of `of` equal parts.
-    pub const fn nth(index: usize, of: usize) -> Self {
-        Self {
-            from: index,
-            to: index + 1,
-            of,
-        }
-    }
-
-    /// The first row and the one after the last, of so many.
-    pub fn of(self, rows: usize) -> (usize, usize) {
-        (rows * self.from / self.of, rows * self.to / self.of)
-    }
-}
-
-/// What a tensor is of the one that is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    Whole,
-    Rows(Share),
-    /// The second half of the rows, then the first.
-    HalvesSwapped,
-    /// A matrix whose rows are stored as columns.
-    Transposed,
-}
-
-impl Entry {
-    /// The tensor's shape, of whatever the stored one has.
-    fn shape(&self) -> Vec<usize> {
-        let mut shape = self.stored.shape().to_vec();
-        match self.part {
-            Part::Whole | Part::HalvesSwapped => {}
-            Part::Rows(share) => {
-                if let Some(rows) = shape.first_mut() {
-                    let (from, to) = share.of(*rows);
-                    *rows = to - from;
-                }
-            }
-            Part::Transposed => shape.reverse(),
-        }
-        shape
-    }
-}
-
-impl Stored {
-    fn shape(&self) -> &[usize] {
-        match self {
-            Self::Plain(info) => &info.shape,
-            Self::Gguf(info) => &info.shape,
-        }
-    }
-}
-
-impl Opened {
-    /// A share of a tensor's rows, on the CPU.
-    fn tensor(&mut self, name: &str, stored: &Stored, share: Share) -> Result<Tensor> {
-        match (self, stored) {
-            (Self::Safetensors(shard), Stored::Plain(info)) => shard.tensor(name, info, share),
-            (Self::Gguf(gguf), Stored::Gguf(info)) => {
-                let tensor = gguf.tensor(name, info, share, &Device::Cpu)?;
-                Ok(tensor.dequantize(&Device::Cpu)?)
-            }
-            _ => Err(Error::Internal("a tensor of another kind of file".into())),
-        }
-    }
-
-    fn path(&self) -> &str {
-        match self {
-            Self::Safetensors(shard) => shard.path(),
-            Self::Gguf(_) => gguf::PATH,
-        }
-    }
 }
 
 impl Weights {
