@@ -56,6 +56,7 @@ fn reach(shape: Shape) -> f64 {
 
 /// Whether a point (x to the right, y downwards) lies in a shape of radius 1 around the origin.
 /// Radii are chosen so that the shapes look about equally big.
+#[inline]
 pub fn contains(shape: Shape, x: f64, y: f64) -> bool {
     match shape {
         Shape::Circle => x * x + y * y <= 1.0,
@@ -75,26 +76,46 @@ pub fn contains(shape: Shape, x: f64, y: f64) -> bool {
     }
 }
 
-/// A five-pointed star with a point upwards: folded onto one half of one point, then one edge.
-fn in_star(x: f64, y: f64) -> bool {
-    const OUTER: f64 = 1.25;
-    const INNER: f64 = 0.56;
-    let square = x * x + y * y;
-    // Between the inner corners all is star, and beyond the points nothing: most pixels are told here.
-    if square <= 0.99 * INNER * INNER || square >= 1.01 * OUTER * OUTER {
-        return square < 1.0;
+/// No point of a shape of radius 1 is farther from its centre along either axis.
+pub fn extent(shape: Shape) -> f64 {
+    match shape {
+        Shape::Circle | Shape::Ring => 1.0,
+        Shape::Square => 0.87,
+        Shape::Cross | Shape::Heart => 1.02,
+        Shape::Diamond | Shape::Triangle => 1.2,
+        Shape::Star => OUTER,
     }
-    let distance = libm::sqrt(square);
-    let fifth = core::f64::consts::TAU / 5.0;
-    let angle = libm::atan2(x, -y);
-    let folded = (angle - fifth * libm::round(angle / fifth)).abs();
-    let (px, py) = (distance * libm::cos(folded), distance * libm::sin(folded));
+}
+
+/// How far a star's points are from its centre, and its inner corners.
+const OUTER: f64 = 1.25;
+const INNER: f64 = 0.56;
+
+/// A five-pointed star with a point upwards: folded onto one half of one point, then one edge.
+#[inline]
+fn in_star(x: f64, y: f64) -> bool {
+    // The directions of three of the points (the other two mirror them), and of an inner corner as
+    // seen from the first.
+    const POINTS: [(f64, f64); 3] = [(0.0, -1.0), (SIN72, -COS72), (SIN36, COS36)];
+    const SIN72: f64 = 0.951_056_516_295_153_5;
+    const COS72: f64 = 0.309_016_994_374_947_45;
+    const SIN36: f64 = 0.587_785_252_292_473_1;
+    const COS36: f64 = 0.809_016_994_374_947_5;
+    let x = x.abs();
+    let (mut along, mut across) = (f64::NEG_INFINITY, 0.0);
+    for (px, py) in POINTS {
+        // The nearest point of the star is the one in whose direction most of the way goes.
+        let forward = x * px + y * py;
+        let nearer = forward > along;
+        across = if nearer {
+            (x * py - y * px).abs()
+        } else {
+            across
+        };
+        along = if nearer { forward } else { along };
+    }
     // The edge runs from (OUTER, 0) to the inner corner.
-    let (ix, iy) = (
-        INNER * libm::cos(fifth / 2.0),
-        INNER * libm::sin(fifth / 2.0),
-    );
-    (ix - OUTER) * py - iy * (px - OUTER) >= 0.0
+    (INNER * COS36 - OUTER) * across - INNER * SIN36 * (along - OUTER) >= 0.0
 }
 
 /// An object where it stands in a picture, in pixels.
@@ -242,4 +263,50 @@ fn coverage(object: &Placed, column: usize, row: usize) -> f64 {
 pub fn picture(scene: &Scene, width: usize, height: usize, seed: u64) -> Vec<u8> {
     let layout = place(scene, width, height, &mut Random::nth(seed, 0x5cee));
     draw(&layout, width, height)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The even-odd rule on the star's ten corners.
+    fn in_polygon(x: f64, y: f64) -> bool {
+        let corner = |i: usize| {
+            let angle = core::f64::consts::PI * i as f64 / 5.0;
+            let far = if i % 2 == 0 { OUTER } else { INNER };
+            (far * libm::sin(angle), -far * libm::cos(angle))
+        };
+        let edges = (0..10).map(|i| (corner(i), corner((i + 1) % 10)));
+        let crossed = edges.filter(|((ax, ay), (bx, by))| {
+            (*ay > y) != (*by > y) && x < ax + (y - ay) / (by - ay) * (bx - ax)
+        });
+        crossed.count() % 2 == 1
+    }
+
+    #[test]
+    fn a_star_is_the_polygon_of_its_corners() {
+        let mut random = Random::new(4);
+        let mut at = || 2.8 * (random.below(1 << 20) as f64 / f64::from(1 << 20) - 0.5);
+        let points: Vec<(f64, f64)> = (0..20_000).map(|_| (at(), at())).collect();
+        let wrong = points
+            .iter()
+            .filter(|(x, y)| in_star(*x, *y) != in_polygon(*x, *y));
+        assert_eq!(wrong.count(), 0);
+    }
+
+    #[test]
+    fn no_shape_passes_its_extent_and_all_come_near_it() {
+        for &shape in Shape::ALL {
+            let line = |at: f64| {
+                (-400..=400).any(|i| {
+                    let along = f64::from(i) / 250.0;
+                    [(at, along), (-at, along), (along, at), (along, -at)]
+                        .iter()
+                        .any(|(x, y)| contains(shape, *x, *y))
+                })
+            };
+            assert!(!line(extent(shape) * 1.001), "{shape:?}");
+            assert!(line(extent(shape) * 0.97), "{shape:?}");
+        }
+    }
 }

@@ -72,19 +72,17 @@ pub fn judge(reading: &Reading, sight: &Sight, side: u32) -> Score {
     let found = &sight.objects[..sight.objects.len().min(MOST_FOUND)];
     let unit = f64::from(side) / 64.0;
     let asked = &reading.scene.objects;
+    let credits = Credits::of(asked, found);
     let mut best: Option<(f64, Vec<Option<usize>>)> = None;
     for_each_matching(asked.len(), found.len(), &mut |matching| {
-        let value = objects(asked, found, matching).iter().sum::<f64>() * OBJECT
-            + relations(reading, found, matching, unit)
-                .iter()
-                .sum::<f64>()
-                * RELATION;
+        let value = credits.of_matching(matching).sum::<f64>() * OBJECT
+            + relations(reading, found, &credits, matching, unit).sum::<f64>() * RELATION;
         if best.as_ref().is_none_or(|(highest, _)| value > *highest) {
             best = Some((value, matching.to_vec()));
         }
     });
     let matching = best.map_or_else(|| vec![None; asked.len()], |(_, matching)| matching);
-    let weighed = verdicts(reading, sight, found, &matching, unit);
+    let weighed = verdicts(reading, sight, found, &credits, &matching, unit);
     let total: f64 = weighed.iter().map(|(weight, _)| weight).sum();
     let right: f64 = weighed
         .iter()
@@ -139,39 +137,43 @@ fn credit(asked: &Object, found: &Found) -> f64 {
     }
 }
 
-fn objects(asked: &[Object], found: &[Found], matching: &[Option<usize>]) -> Vec<f64> {
-    asked
-        .iter()
-        .zip(matching)
-        .map(|(object, choice)| choice.map_or(0.0, |index| credit(object, &found[index])))
-        .collect()
+/// What each found object is worth as each of the asked.
+struct Credits(Vec<Vec<f64>>);
+
+impl Credits {
+    fn of(asked: &[Object], found: &[Found]) -> Self {
+        let row = |object| found.iter().map(|one| credit(object, one)).collect();
+        Self(asked.iter().map(row).collect())
+    }
+
+    /// What each of the asked is worth in a matching.
+    fn of_matching(&self, matching: &[Option<usize>]) -> impl Iterator<Item = f64> {
+        let own = self.0.iter().zip(matching);
+        own.map(|(credits, choice)| choice.map_or(0.0, |index| credits[index]))
+    }
 }
 
 /// 1 for each relation whose two objects are there and stand as asked, else 0.
 fn relations(
     reading: &Reading,
     found: &[Found],
+    credits: &Credits,
     matching: &[Option<usize>],
     unit: f64,
-) -> Vec<f64> {
-    let scene = &reading.scene;
-    let there = |index: usize| {
-        let found = &found[matching[index]?];
-        (credit(&scene.objects[index], found) >= WRONG_SIZE).then_some(found.centre)
+) -> impl Iterator<Item = f64> {
+    let there = move |index: usize| {
+        let choice = matching[index]?;
+        (credits.0[index][choice] >= WRONG_SIZE).then_some(found[choice].centre)
     };
-    scene
-        .relations
-        .iter()
-        .map(
-            |relation| match (there(relation.subject), there(relation.object)) {
-                (Some(subject), Some(object)) => {
-                    let (along, off) = relation.side.offset(subject, object);
-                    f64::from(u8::from(along >= 3.0 * unit && along >= 0.4 * off))
-                }
-                _ => 0.0,
-            },
-        )
-        .collect()
+    reading.scene.relations.iter().map(move |relation| {
+        match (there(relation.subject), there(relation.object)) {
+            (Some(subject), Some(object)) => {
+                let (along, off) = relation.side.offset(subject, object);
+                f64::from(u8::from(along >= 3.0 * unit && along >= 0.4 * off))
+            }
+            _ => 0.0,
+        }
+    })
 }
 
 /// A verdict for each piece, with its weight.
@@ -179,6 +181,7 @@ fn verdicts(
     reading: &Reading,
     sight: &Sight,
     found: &[Found],
+    credits: &Credits,
     matching: &[Option<usize>],
     unit: f64,
 ) -> Vec<(f64, Verdict)> {
@@ -200,12 +203,11 @@ fn verdicts(
         Some(size) => format!("{} {}", size.word(), object.name()),
         None => object.name(),
     };
-    for ((object, words), credit) in
-        scene
-            .objects
-            .iter()
-            .zip(&reading.words)
-            .zip(objects(&scene.objects, found, matching))
+    for ((object, words), credit) in scene
+        .objects
+        .iter()
+        .zip(&reading.words)
+        .zip(credits.of_matching(matching))
     {
         add(OBJECT, named(object), words.all(), credit);
     }
@@ -213,7 +215,7 @@ fn verdicts(
         .relations
         .iter()
         .zip(&reading.relations)
-        .zip(relations(reading, found, matching, unit))
+        .zip(relations(reading, found, credits, matching, unit))
     {
         let what = format!(
             "{} {} {}",

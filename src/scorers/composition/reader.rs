@@ -64,11 +64,15 @@ pub fn read(image: &RgbImage) -> Sight {
         .iter()
         .map(|&colour| distance(&render::paint(colour).map(f64::from), &ground))
         .fold(f64::INFINITY, f64::min);
+    let lines: Vec<Line> = Colour::ALL
+        .iter()
+        .map(|&colour| Line::to(colour, &ground))
+        .collect();
     let labels: Vec<Option<u8>> = pixels
         .iter()
         .map(|pixel| match distance(pixel, &ground) < 0.5 * far {
             true => None,
-            false => unmix(pixel, &ground),
+            false => unmix(pixel, &ground, &lines),
         })
         .collect();
     let unit = width.min(height) as f64 / 64.0;
@@ -104,23 +108,21 @@ fn distance(a: &[f64; 3], b: &[f64; 3]) -> f64 {
 /// The background that most pixels are near to, and its mean colour in this image; where there is
 /// none, the middle of all pixels stands in for it.
 fn find_background(pixels: &[[f64; 3]]) -> (Option<Background>, [f64; 3]) {
-    let near = |background: Background| -> Vec<&[f64; 3]> {
+    let near = |background: Background| {
         let ground = render::ground(background).map(f64::from);
-        pixels
-            .iter()
-            .filter(|pixel| distance(pixel, &ground) < GROUND_REACH)
-            .collect()
+        let reach = move |pixel: &&[f64; 3]| distance(pixel, &ground) < GROUND_REACH;
+        pixels.iter().filter(reach)
     };
     let counted = Background::ALL
         .iter()
-        .map(|&background| (background, near(background)))
-        .max_by_key(|(_, members)| members.len());
+        .map(|&background| (background, near(background).count()))
+        .max_by_key(|(_, count)| *count);
     match counted {
-        Some((background, members)) if members.len() * 4 > pixels.len() => {
+        Some((background, count)) if count * 4 > pixels.len() => {
             let mut mean = [0.0; 3];
-            for member in &members {
+            for member in near(background) {
                 for (sum, value) in mean.iter_mut().zip(member.iter()) {
-                    *sum += value / members.len() as f64;
+                    *sum += value / count as f64;
                 }
             }
             (Some(background), mean)
@@ -136,20 +138,34 @@ fn find_background(pixels: &[[f64; 3]]) -> (Option<Background>, [f64; 3]) {
     }
 }
 
+/// The way from the background to a paint, which a pixel on an object's edge lies on.
+struct Line {
+    way: [f64; 3],
+    /// The square of its length.
+    length: f64,
+}
+
+impl Line {
+    fn to(colour: Colour, ground: &[f64; 3]) -> Self {
+        let paint = render::paint(colour).map(f64::from);
+        let way: [f64; 3] = std::array::from_fn(|channel| paint[channel] - ground[channel]);
+        let length = way.iter().fold(0.0, |sum, way| sum + way * way);
+        Self {
+            way,
+            length: length.max(1.0),
+        }
+    }
+}
+
 /// The colour that explains a pixel best as a mixture with the background, where it has the larger
 /// share. So a pixel on the edge of a red shape on white is half red, and not pink.
-fn unmix(pixel: &[f64; 3], ground: &[f64; 3]) -> Option<u8> {
+fn unmix(pixel: &[f64; 3], ground: &[f64; 3], lines: &[Line]) -> Option<u8> {
     let mut best = (f64::INFINITY, 0.0, 0u8);
-    for (index, &colour) in Colour::ALL.iter().enumerate() {
-        let paint = render::paint(colour).map(f64::from);
-        let (mut along, mut length) = (0.0, 0.0);
-        for channel in 0..3 {
-            let line = paint[channel] - ground[channel];
-            along += (pixel[channel] - ground[channel]) * line;
-            length += line * line;
-        }
-        let share = (along / length.max(1.0)).clamp(0.0, 1.1);
-        let mixed: [f64; 3] = std::array::from_fn(|i| ground[i] + share * (paint[i] - ground[i]));
+    for (index, line) in lines.iter().enumerate() {
+        let off = (0..3).map(|channel| (pixel[channel] - ground[channel]) * line.way[channel]);
+        let along = off.fold(0.0, |sum, off| sum + off);
+        let share = (along / line.length).clamp(0.0, 1.1);
+        let mixed: [f64; 3] = std::array::from_fn(|i| ground[i] + share * line.way[i]);
         let residual = distance(pixel, &mixed);
         if residual < best.0 {
             best = (residual, share, index as u8);
