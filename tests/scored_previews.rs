@@ -167,6 +167,7 @@ fn collect(folder: &Path, models: &Models, metrics: &[&str]) -> foreseed::Result
         seed: 5,
         tap: &facts.default_tap,
         source: &Source::file(&prompts)?,
+        decoding: Default::default(),
     };
     order.collect(folder, &|_| ())
 }

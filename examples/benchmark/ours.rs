@@ -9,7 +9,7 @@ use foreseed::backbones::{Backbone, Facts, TapRequest};
 use foreseed::candidate::{Candidate, Seed, Settings};
 use foreseed::engine::{Engine, Event, Limits, Work};
 use foreseed::models::{ModelOptions, Models};
-use foreseed::probe::{Look, Probe, preview};
+use foreseed::probe::{Look, Probe};
 use foreseed::sampling::Observation;
 use foreseed::scorers;
 use rayon::prelude::*;
@@ -145,7 +145,9 @@ fn judge(backbone: &dyn Backbone, probe: &Probe, seen: &[Arc<Observation>]) -> R
     let scorer = scorers::load(&metric, Vec::new(), &Device::Cpu)?;
     seen.par_iter()
         .map(|observation| {
-            let scored = preview::score(backbone, scorer.as_ref(), PROMPT, &observation.x0)?;
+            let shown = (&observation.x0, observation.steps_done);
+            let decoding = probe.card().vae_previews_from;
+            let scored = decoding.score(backbone, scorer.as_ref(), PROMPT, shown)?;
             probe.predict(&[Look {
                 observation,
                 words: &words,

@@ -11,11 +11,12 @@ use crate::backbones::{Backbone, TapRequest, Word};
 use crate::candidate::{Seed, Settings};
 use crate::foresight::race;
 use crate::probe::net::Design;
+use crate::probe::preview::Decoding;
 use crate::probe::prompts::Source;
 use crate::probe::random::Random;
-use crate::probe::run::{picture, run, words_wrong};
+use crate::probe::run::{run, words_wrong};
 use crate::probe::unlearned::{Shape, shapes};
-use crate::probe::{Look, Prediction, Probe, preview};
+use crate::probe::{Look, Prediction, Probe};
 use crate::sampling::Observation;
 use crate::scorers::Scorer;
 
@@ -184,14 +185,18 @@ fn say(
     observation: &Observation,
 ) -> Result<Saying> {
     let probe = order.probe;
-    let small = preview::score(order.backbone, order.scorer, prompt, &observation.x0)?;
+    let scored = |decoding: Decoding, x0, done| {
+        decoding.score(order.backbone, order.scorer, prompt, (x0, done))
+    };
+    let (decoding, done) = (probe.card().vae_previews_from, observation.steps_done);
+    let read = scored(decoding, &observation.x0, done)?;
     let look = Look {
         observation,
         words,
-        preview: Some(&small),
+        preview: Some(&read),
     };
     let before = match &observation.previous_x0 {
-        Some(x0) => Some(preview::score(order.backbone, order.scorer, prompt, x0)?),
+        Some(x0) => Some(scored(decoding, x0, done.saturating_sub(1))?),
         None => None,
     };
     let glimpse = probe.predict_as_glimpse(&look, before.as_ref())?;
@@ -203,10 +208,11 @@ fn say(
     }
     let mut by_network = BTreeMap::new();
     if order.baselines {
-        // Decoded by the VAE, as good as it gets; the probe itself reads what a small decoder makes
-        // in a fraction of the time.
-        let preview = picture(order.backbone, &observation.x0.unsqueeze(0)?)?;
-        let preview = order.scorer.score(prompt, &preview)?;
+        // Decoded by the VAE, as good as it gets, and by the small decoder that the probe reads with
+        // early on, in a fraction of the time.
+        let by_vae = Decoding { vae_from: Some(0) };
+        let preview = scored(by_vae, &observation.x0, done)?;
+        let small = scored(Decoding::default(), &observation.x0, done)?;
         by_predictor.insert("x0-preview".into(), preview.value);
         by_predictor.insert("small-preview".into(), small.value);
         for design in probe.designs() {

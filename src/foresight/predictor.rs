@@ -14,7 +14,9 @@ use crate::candidate::Settings;
 use crate::models::Models;
 use crate::probe::recalibration::{Correction, Prior};
 use crate::probe::shares::{Shares, Trust};
-use crate::probe::{Look, Misfit, Prediction, Probe, attention_only, preview, preview_only};
+use crate::probe::{
+    Look, Misfit, Prediction, Probe, attention_only, preview::Decoding, preview_only,
+};
 use crate::sampling::Observation;
 use crate::store::{RATING, Store};
 
@@ -286,16 +288,17 @@ impl Predictor {
         let predictions: Vec<Prediction> = match &self.judge {
             Judge::Probe(probe) => {
                 let judge = probe.card().preview.as_deref();
+                let decoding = probe.card().vae_previews_from;
                 let scorer = judge.map(|metric| self.models.scorer(metric)).transpose()?;
                 seen.par_iter()
                     .map(|seen| {
                         let observation = seen.observation;
                         let scored = match &scorer {
-                            Some(scorer) if observation.steps_done > 0 => Some(preview::score(
+                            Some(scorer) if observation.steps_done > 0 => Some(decoding.score(
                                 backbone,
                                 scorer.as_ref(),
                                 seen.prompt,
-                                &observation.x0,
+                                (&observation.x0, observation.steps_done),
                             )?),
                             _ => None,
                         };
@@ -313,8 +316,13 @@ impl Predictor {
                 let scorer = self.models.scorer(&self.metric)?;
                 seen.par_iter()
                     .map(|seen| {
-                        let x0 = &seen.observation.x0;
-                        let score = preview::score(backbone, scorer.as_ref(), seen.prompt, x0)?;
+                        let shown = (&seen.observation.x0, seen.observation.steps_done);
+                        let score = Decoding::default().score(
+                            backbone,
+                            scorer.as_ref(),
+                            seen.prompt,
+                            shown,
+                        )?;
                         preview_only(&score, seen.observation, seen.words)
                     })
                     .collect::<Result<_>>()?

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::preview::Decoding;
 use super::prompts::Source;
 use super::random::Random;
 use super::reading::Reader;
@@ -29,6 +30,8 @@ pub struct Order<'a> {
     /// Module paths of the blocks to read, out of those that can be tapped.
     pub tap: &'a [String],
     pub source: &'a Source,
+    /// What decodes the previews.
+    pub decoding: Decoding,
 }
 
 /// How far a collection has come; a trajectory counts 1 for each of its steps.
@@ -91,6 +94,7 @@ impl Order<'_> {
             middle: true,
             early: early_of(self.tap, facts),
             preview: Some(first.metric().into()),
+            vae_previews_from: self.decoding,
             seeds: self.seeds,
             prompts: format!("{}; seeds drawn from {}", self.source.name, self.seed),
             also: others
@@ -161,6 +165,7 @@ impl Order<'_> {
                 words: &words,
                 blocks: (&tap.blocks, early),
                 middle: tap.middle,
+                decoding: self.decoding,
                 scorers: self.scorers.iter().map(Arc::as_ref).collect(),
                 text: None,
             };

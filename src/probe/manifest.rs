@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::preview::Decoding;
 use super::shard::broken;
 use crate::pictures::write_whole;
 use crate::{Error, Result};
@@ -28,6 +29,9 @@ pub struct Manifest {
     pub early: usize,
     /// The metric of the scorer that judged the previews, if any did.
     pub preview: Option<String>,
+    /// What decoded them.
+    #[serde(default)]
+    pub vae_previews_from: Decoding,
     pub seeds: usize,
     /// Where the prompts come from: a file's digest, or the world and its seed.
     pub prompts: String,

@@ -110,6 +110,9 @@ pub struct ProbeCard {
     pub middle: bool,
     /// The metric of the scorer that judges the early preview for it, if it reads one.
     pub preview: Option<String>,
+    /// What decodes that preview.
+    #[serde(default)]
+    pub vae_previews_from: preview::Decoding,
     /// How good it was measured to be, in a sentence or figures by name.
     pub measured: serde_json::Value,
 }
@@ -119,7 +122,7 @@ pub struct ProbeCard {
 pub struct Look<'a> {
     pub observation: &'a Observation,
     pub words: &'a [Word],
-    /// The scorer's word on the predicted finished latents, by [`preview::score`].
+    /// The scorer's word on the predicted finished latents, by the card's [`preview::Decoding`].
     pub preview: Option<&'a Score>,
 }
 

@@ -4,6 +4,7 @@
 
 use candle_core::Tensor;
 use image::RgbImage;
+use serde::{Deserialize, Serialize};
 
 use super::run::{narrowest, rgb};
 use crate::Result;
@@ -90,18 +91,78 @@ fn flag(yes: bool) -> f64 {
     f64::from(u8::from(yes))
 }
 
-/// Decodes predicted finished latents (channels, height, width) by the model's decoder for previews:
-/// nothing to do with the final picture, which the VAE decodes.
-pub fn picture(backbone: &dyn Backbone, x0: &Tensor) -> Result<RgbImage> {
-    rgb(&backbone.preview(&x0.unsqueeze(0)?)?)
+/// Which decoder makes previews: a small one, where the model has one, or the VAE itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Decoding {
+    /// Steps done from which on the VAE itself decodes; `None`: never. Early on there is nothing to
+    /// see that a small decoder would miss, later it is the small decoder that limits what is seen.
+    pub vae_from: Option<usize>,
 }
 
-/// Scores what predicted finished latents (channels, height, width) show.
-pub fn score(
-    backbone: &dyn Backbone,
-    scorer: &dyn Scorer,
-    prompt: &str,
-    x0: &Tensor,
-) -> Result<Score> {
-    scorer.score(prompt, &picture(backbone, x0)?)
+impl Decoding {
+    /// Decodes the finished latents (channels, height, width) that were predicted after `done` steps.
+    pub fn picture(self, backbone: &dyn Backbone, x0: &Tensor, done: usize) -> Result<RgbImage> {
+        let x0 = x0.unsqueeze(0)?;
+        match self.vae_from {
+            Some(from) if done >= from => super::run::picture(backbone, &x0),
+            _ => rgb(&backbone.preview(&x0)?),
+        }
+    }
+
+    /// Scores what the finished latents (channels, height, width) that were predicted after `done`
+    /// steps show.
+    pub fn score(
+        self,
+        backbone: &dyn Backbone,
+        scorer: &dyn Scorer,
+        prompt: &str,
+        (x0, done): (&Tensor, usize),
+    ) -> Result<Score> {
+        scorer.score(prompt, &self.picture(backbone, x0, done)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::{ModelOptions, Models, POCKET};
+
+    #[test]
+    fn the_vae_decodes_from_its_step_on_and_the_small_decoder_before() {
+        let models = Models::discover(ModelOptions {
+            model: Some(POCKET.into()),
+            ..Default::default()
+        });
+        let pocket = models.unwrap().load(POCKET).unwrap();
+        let x0 = Tensor::arange(0f32, 1024.0, &candle_core::Device::Cpu).unwrap();
+        let x0 = (x0.reshape((4, 16, 16)).unwrap() * 0.7)
+            .unwrap()
+            .sin()
+            .unwrap();
+        let picture =
+            |decoding: Decoding, done| decoding.picture(pocket.as_ref(), &x0, done).unwrap();
+        let small = picture(Decoding::default(), 25);
+        let whole = super::super::run::picture(pocket.as_ref(), &x0.unsqueeze(0).unwrap()).unwrap();
+        assert_ne!(small, whole);
+        let decoding = Decoding { vae_from: Some(9) };
+        assert_eq!(picture(decoding, 8), small);
+        assert_eq!(picture(decoding, 9), whole);
+    }
+
+    #[test]
+    fn a_card_of_before_there_was_a_choice_reads_by_the_small_decoder() {
+        #[derive(Deserialize)]
+        struct Card {
+            #[serde(default)]
+            vae_previews_from: Decoding,
+        }
+        let read = |text| {
+            serde_json::from_str::<Card>(text)
+                .unwrap()
+                .vae_previews_from
+        };
+        assert_eq!(read("{}"), Decoding::default());
+        assert_eq!(read(r#"{"vae_previews_from": 9}"#).vae_from, Some(9));
+    }
 }

@@ -1,7 +1,7 @@
 use candle_core::Tensor;
 
 use super::features::{Seen, Text};
-use super::preview::{self, Preview};
+use super::preview::{Decoding, Preview};
 use crate::backbones::{Backbone, Word};
 use crate::sampling::Observation;
 use crate::scorers::Scorer;
@@ -16,6 +16,8 @@ pub(super) struct Reader<'a> {
     /// shows.
     pub blocks: (&'a [String], usize),
     pub middle: bool,
+    /// What decodes the previews.
+    pub decoding: Decoding,
     /// Who judges the previews, where somebody can.
     pub scorers: Vec<&'a dyn Scorer>,
     /// The same for all; read off the first observation.
@@ -37,8 +39,9 @@ impl Reader<'_> {
     }
 
     fn read_one(&mut self, observation: &Observation) -> Result<Looked> {
-        let mut own = self.previews(Some(&observation.x0))?.into_iter();
-        let before = self.previews(observation.previous_x0.as_ref())?;
+        let done = observation.steps_done;
+        let mut own = self.previews(Some(&observation.x0), done)?.into_iter();
+        let before = self.previews(observation.previous_x0.as_ref(), done.saturating_sub(1))?;
         let mut before = before.into_iter();
         let first = [own.next(), before.next()];
         let also = own
@@ -58,12 +61,12 @@ impl Reader<'_> {
     }
 
     /// One by each scorer; decoded once.
-    fn previews(&self, x0: Option<&Tensor>) -> Result<Vec<Preview>> {
+    fn previews(&self, x0: Option<&Tensor>, done: usize) -> Result<Vec<Preview>> {
         let Some(x0) = x0.filter(|_| !self.scorers.is_empty()) else {
             let blank = |_: &&dyn Scorer| Preview::blank(self.words.len());
             return Ok(self.scorers.iter().map(blank).collect());
         };
-        let picture = preview::picture(self.backbone, x0)?;
+        let picture = self.decoding.picture(self.backbone, x0, done)?;
         let judged = self.scorers.iter().map(|scorer| {
             let score = scorer.score(self.prompt, &picture)?;
             Ok(Preview::read(&score, self.words))

@@ -8,6 +8,7 @@ use super::bar;
 use crate::candidate::Settings;
 use crate::models::Models;
 use crate::probe::collect::{CollectProgress, Order};
+use crate::probe::preview::Decoding;
 use crate::probe::prompts::Source;
 use crate::scorers::Scorer;
 use crate::world::Split;
@@ -38,6 +39,11 @@ pub struct Args {
     /// Steps done at which to look.
     #[arg(long, value_delimiter = ',', default_value = "1,5,10,15")]
     at: Vec<usize>,
+
+    /// Steps done from which the VAE itself decodes the previews that the probe will read, in place of
+    /// the model's decoder for previews, if it has one. Default: never.
+    #[arg(long, value_name = "K")]
+    vae_previews_from: Option<usize>,
 
     /// Default: the model's own.
     #[arg(long)]
@@ -110,6 +116,9 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
         seed: args.draw,
         tap: &tap,
         source: &source,
+        decoding: Decoding {
+            vae_from: args.vae_previews_from,
+        },
     };
     let a_prompt = args.seeds.max(1) * settings.steps;
     let bar = bar(source.prompts.len() * a_prompt, "steps");
