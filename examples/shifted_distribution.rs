@@ -1,7 +1,7 @@
 //! A probe learns where it is used: under a shifted distribution its own numbers no longer mean what
 //! they say, and after some local renders they do again.
 //!
-//! `cargo run --release --example shifted_distribution [-- --candidates 600 --draw 1]`
+//! `cargo run --release --example shifted_distribution [-- --candidates 1200 --draw 1]`
 //!
 //! Two shifts: the family of scenes that nothing was trained on, and another guidance. For each, fresh
 //! candidates (one seed a prompt) are predicted by the real `predict` before and after N local
@@ -48,7 +48,7 @@ const AT_ONCE: usize = 4;
 #[derive(Parser)]
 struct Args {
     /// Fresh candidates that each calibration is measured on.
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 1200)]
     candidates: usize,
     /// What prompts and seeds are drawn from.
     #[arg(long, default_value_t = 1)]

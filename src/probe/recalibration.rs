@@ -48,8 +48,10 @@ impl Prior {
             Self::Foreign => Beliefs {
                 shift: 0.2,
                 slope: 0.5,
-                offset: 1.0,
-                stretch: 0.5,
+                // A chance of coming out good holds under other settings better than a quality or
+                // its interval does, and costs more pairs to know: each says only yes or no.
+                offset: 0.3,
+                stretch: 0.3,
                 width: 10,
             },
         }
