@@ -2,7 +2,7 @@
 
 use super::replies::WeakWord;
 use super::rewrites::Rewrite;
-use super::uncertainty::Usual;
+use super::uncertainty::wordings::Usual;
 use crate::world::parse::parse;
 use crate::world::random::Random;
 use crate::world::wording::{Counts, Form, Ground, Opening, Sides, Style, Telling, restate, word};

@@ -5,7 +5,7 @@
 
 use super::replies::WeakWord;
 use super::rewordings::rewordings;
-use super::uncertainty::Usual;
+use super::uncertainty::wordings::Usual;
 
 const TEMPLATES: &str = include_str!("../../prompts/rewrites.txt");
 
