@@ -28,9 +28,19 @@ pub fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
-/// GELU by the error function, to 1.5·10⁻⁷ of it (Abramowitz and Stegun, 7.1.26).
+/// GELU by the error function. Near zero, where most numbers are and where an error that leans one
+/// way would add up, by a Chebyshev fit of it to 4·10⁻⁸; beyond that to 1.5·10⁻⁷ (Abramowitz and
+/// Stegun, 7.1.26).
 #[inline(always)]
 pub fn gelu(x: f32) -> f32 {
+    let square = 0.5 * x * x;
+    let mut near = 2.786_883_7e-5;
+    near = near * square - 2.835_093_5e-4;
+    near = near * square + 1.834_698_8e-3;
+    near = near * square - 9.494_439e-3;
+    near = near * square + 3.989_354e-2;
+    near = near * square - 1.329_807_2e-1;
+    near = near * square + 3.989_423e-1;
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
     let t = 1.0 / (1.0 + 0.327_591_1 * z);
     let mut p = 1.061_405_4;
@@ -40,7 +50,8 @@ pub fn gelu(x: f32) -> f32 {
     p = p * t + 0.254_829_6;
     let tail = 0.5 * p * t * exp(-z * z);
     // The tail is what lies beyond |x|: on the left it is the share itself.
-    let share = if x < 0.0 { tail } else { 1.0 - tail };
+    let far = if x < 0.0 { tail } else { 1.0 - tail };
+    let share = if square < 1.0 { 0.5 + x * near } else { far };
     x * share
 }
 
@@ -59,9 +70,13 @@ mod tests {
             );
             let theirs = 0.5 * f64::from(x) * (1.0 + libm::erf(f64::from(x) / 2f64.sqrt()));
             let ours = f64::from(gelu(x));
-            let close = 4e-7 * (1.0 + theirs.abs());
+            let close = if x.abs() < 1.4 {
+                1.2e-7 * f64::from(x.abs())
+            } else {
+                4e-7 * (1.0 + theirs.abs())
+            };
             assert!(
-                (ours - theirs).abs() < close,
+                (ours - theirs).abs() <= close,
                 "gelu({x}) = {ours}, not {theirs}"
             );
         }
