@@ -100,9 +100,14 @@ impl Globals {
 
     /// The four jobs, over an engine of this process. No weights are loaded yet.
     pub fn foresight(&self) -> Result<Foresight> {
+        self.foresight_within(Limits::default())
+    }
+
+    /// The same, over an engine that takes on no more than `limits`.
+    pub fn foresight_within(&self, limits: Limits) -> Result<Foresight> {
         let models = Arc::new(self.models()?);
         Ok(Foresight {
-            engine: Engine::start(models.clone(), Limits::default())?,
+            engine: Engine::start(models.clone(), limits)?,
             models,
             store: Arc::new(Store::open(&self.data_folder()?)?),
             out: self.pictures_folder()?,

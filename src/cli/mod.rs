@@ -37,7 +37,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the five tools to an agent: MCP over stdio.
+    /// Serve the five tools to an agent: MCP over stdio, or over HTTP with --http.
     Serve(serve::Args),
     /// Predict how good a prompt's images will be, from their first denoising steps.
     Predict(predict::Args),

@@ -61,11 +61,14 @@ impl Inference {
             } else {
                 inbox.try_recv()
             };
+            let begun = Instant::now();
             match message {
                 Ok(message) => self.take(message),
                 Err(TryRecvError::Empty) => self.tick(),
                 Err(TryRecvError::Disconnected) => break,
             }
+            let busy = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.load.busy.fetch_add(busy, Ordering::AcqRel);
         }
         for mut request in self.requests.drain(..) {
             request.fail(Error::Cancelled);
@@ -358,7 +361,12 @@ impl Inference {
             ..
         } = flight;
         match outcome {
-            Ok(()) => kept.trajectory = Some(trajectory),
+            Ok(()) => {
+                kept.trajectory = Some(trajectory);
+                self.load
+                    .evaluations
+                    .fetch_add(evaluations, Ordering::AcqRel);
+            }
             Err(error) => self.requests[request].fail(error),
         }
         // A glimpse is paid by the first who waits for it, a step by who asked for it.

@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use image::RgbImage;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -142,6 +143,21 @@ struct Load {
     requests: AtomicUsize,
     /// What the steps that are left will take, in milliseconds.
     milliseconds: AtomicU64,
+    /// How long the thread has worked, in microseconds.
+    busy: AtomicU64,
+    /// Denoiser evaluations done.
+    evaluations: AtomicU64,
+}
+
+/// How the engine is doing.
+#[derive(Clone, Copy, Debug)]
+pub struct Pulse {
+    /// Pieces of work taken on and not over.
+    pub waiting: usize,
+    /// How long it has worked since it was started.
+    pub busy: Duration,
+    /// Denoiser evaluations done since it was started.
+    pub evaluations: u64,
 }
 
 /// A request's place among those that wait; given back when it is dropped.
@@ -202,6 +218,14 @@ impl Engine {
             place,
         })?;
         Ok(Running { events })
+    }
+
+    pub fn pulse(&self) -> Pulse {
+        Pulse {
+            waiting: self.load.requests.load(Ordering::Acquire),
+            busy: Duration::from_micros(self.load.busy.load(Ordering::Acquire)),
+            evaluations: self.load.evaluations.load(Ordering::Acquire),
+        }
     }
 
     fn send(&self, message: Message) -> Result<()> {

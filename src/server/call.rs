@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::calls::Outcome;
 use super::progress::Reporter;
 use super::tools::Job;
 use super::{Server, arguments, checks, resources};
@@ -28,9 +29,34 @@ struct Picture {
     about: String,
 }
 
+/// Answers a call, and counts it.
+pub async fn counted(
+    server: &Server,
+    request: CallToolRequestParams,
+    context: RequestContext<RoleServer>,
+) -> Result<CallToolResult, ErrorData> {
+    // Names that a client made up are not for the books.
+    let known = server
+        .tools
+        .iter()
+        .find(|card| card.tool.name == request.name);
+    let mut call = server
+        .calls
+        .begin(known.map_or("unknown", |card| card.job.name()));
+    let (left, gone) = (context.ct.clone(), server.calls.gone.clone());
+    let answer = answer(server, request, context).await;
+    if !left.is_cancelled() && !gone.is_cancelled() {
+        call.outcome = match &answer {
+            Ok(result) if result.is_error != Some(true) => Outcome::Answered,
+            _ => Outcome::Refused,
+        };
+    }
+    answer
+}
+
 /// Answers a call. What the agent can mend is a result that says so; only a tool that does not exist
 /// is an error of the protocol.
-pub async fn answer(
+async fn answer(
     server: &Server,
     request: CallToolRequestParams,
     context: RequestContext<RoleServer>,
@@ -54,19 +80,27 @@ pub async fn answer(
         return Ok(refusal(problems.join("\n")));
     }
     let reporter = Reporter::start(&context);
+    let cancel = context.ct.child_token();
     let caller = Caller {
-        cancel: context.ct.clone(),
+        cancel: cancel.clone(),
         progress: reporter.callback(),
         patience: Some(server.patience),
     };
     let (work, job) = (server.clone(), card.job);
     // A task of its own, so that a bug in a job is answered like any other failure.
-    let task = tokio::spawn(async move {
+    let mut task = tokio::spawn(async move {
         let answer = run(&work, job, Value::Object(arguments), &caller).await?;
         result(answer).await
     });
-    let outcome = task
-        .await
+    let outcome = tokio::select! {
+        outcome = &mut task => outcome,
+        // Nobody is left to wait for it, whatever the request's own token says.
+        () = server.calls.gone.cancelled() => {
+            cancel.cancel();
+            task.await
+        }
+    };
+    let outcome = outcome
         .unwrap_or_else(|error| Err(Error::Internal(format!("the work broke off: {error}"))));
     reporter.finish(outcome.is_ok()).await;
     Ok(outcome.unwrap_or_else(|error| {

@@ -1,4 +1,4 @@
-//! The MCP server: tools, prompts and resources over stdio. The only module that knows MCP.
+//! The MCP server: tools, prompts and resources over stdio and HTTP. The only module that knows MCP.
 //!
 //! It speaks both eras of the protocol: 2026-07-28, where every request stands for itself, and those
 //! up to 2025-11-25, which begin with a handshake. Nothing is kept between calls but what the handles
@@ -20,7 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 mod arguments;
 mod call;
+mod calls;
 mod checks;
+#[cfg(feature = "conformance")]
+mod conformance;
+pub mod http;
 mod lenient;
 mod progress;
 mod prompts;
@@ -28,6 +32,7 @@ mod resources;
 mod schema;
 mod stdio;
 mod tools;
+mod wire;
 
 use crate::foresight::Foresight;
 use crate::{Error, Result};
@@ -47,6 +52,7 @@ pub struct Server {
     /// A call answers with what it has after this long.
     patience: Duration,
     tools: Arc<Vec<tools::ToolCard>>,
+    calls: calls::Calls,
 }
 
 impl Server {
@@ -55,13 +61,15 @@ impl Server {
             foresight,
             patience,
             tools: Arc::new(tools::all()),
+            calls: calls::Calls::new(),
         }
     }
 
     /// Serves over this process's stdin and stdout until the client goes away or `stop` is
     /// cancelled; what is then under way is given up within a step.
     pub async fn serve_stdio(self, stop: CancellationToken) -> Result<()> {
-        let transport = stdio::Stdio::open(stop.clone())
+        let gone = self.calls.gone.clone();
+        let transport = stdio::Stdio::open(stop.clone(), gone)
             .map_err(|error| Error::Internal(format!("stdio could not be opened: {error}")))?;
         use rmcp::service::ServerInitializeError as Start;
         let running = match self.serve_with_ct(transport, stop).await {
@@ -74,6 +82,22 @@ impl Server {
         tracing::info!(?ended, "the session is over");
         Ok(())
     }
+}
+
+/// What answers over HTTP: the server itself.
+#[cfg(not(feature = "conformance"))]
+type Served = Server;
+#[cfg(not(feature = "conformance"))]
+fn served(server: &Server) -> Served {
+    server.clone()
+}
+
+/// What answers over HTTP: the server with the fixtures of the conformance suite.
+#[cfg(feature = "conformance")]
+type Served = conformance::WithFixtures;
+#[cfg(feature = "conformance")]
+fn served(server: &Server) -> Served {
+    conformance::WithFixtures::new(server.clone())
 }
 
 /// Since 2026-07-28 lists say how long they hold; older clients never heard of it.
@@ -131,7 +155,7 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        call::answer(self, request, context).await.map(Into::into)
+        call::counted(self, request, context).await.map(Into::into)
     }
 
     async fn list_prompts(

@@ -5,15 +5,12 @@ use std::io::{self, BufRead, Read, Write};
 use std::thread;
 
 use rmcp::RoleServer;
-use rmcp::model::{
-    ClientJsonRpcMessage, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage,
-};
+use rmcp::model::{ClientJsonRpcMessage, ErrorData, JsonRpcMessage, ServerJsonRpcMessage};
 use rmcp::transport::Transport;
-use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::lenient;
+use super::wire::{Heard, parse};
 
 /// A longer line is refused rather than kept in memory.
 const LONGEST_LINE: u64 = 16 << 20;
@@ -37,18 +34,20 @@ pub struct Stdio {
 }
 
 impl Stdio {
-    /// Takes over stdin and stdout. `gone` is cancelled when nobody reads what is written.
-    pub fn open(gone: CancellationToken) -> io::Result<Self> {
+    /// Takes over stdin and stdout. `unread` is cancelled when nobody reads what is written, `gone`
+    /// when the client closes its side: who leaves waits for no work.
+    pub fn open(unread: CancellationToken, gone: CancellationToken) -> io::Result<Self> {
         let (outgoing, lines) = mpsc::unbounded_channel();
         let (messages, incoming) = mpsc::channel(READ_AHEAD);
         let replies = outgoing.clone();
         thread::Builder::new().name("stdin".into()).spawn(move || {
             read(io::stdin().lock(), &messages, &replies);
+            gone.cancel();
         })?;
         thread::Builder::new()
             .name("stdout".into())
             .spawn(move || {
-                write(io::stdout().lock(), lines, &gone);
+                write(io::stdout().lock(), lines, &unread);
             })?;
         Ok(Self {
             incoming,
@@ -105,7 +104,11 @@ fn line(message: &ServerJsonRpcMessage) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn write(mut out: impl Write, mut lines: mpsc::UnboundedReceiver<Line>, gone: &CancellationToken) {
+fn write(
+    mut out: impl Write,
+    mut lines: mpsc::UnboundedReceiver<Line>,
+    unread: &CancellationToken,
+) {
     while let Some(Line { bytes, written }) = lines.blocking_recv() {
         let result = out.write_all(&bytes).and_then(|()| out.flush());
         let failed = result.is_err();
@@ -115,7 +118,7 @@ fn write(mut out: impl Write, mut lines: mpsc::UnboundedReceiver<Line>, gone: &C
         }
         if failed {
             tracing::info!("the client no longer reads: giving up its work");
-            gone.cancel();
+            unread.cancel();
             return;
         }
     }
@@ -147,7 +150,7 @@ fn read(mut input: impl BufRead, messages: &mpsc::Sender<ClientJsonRpcMessage>, 
             return;
         };
         let went_through = match read {
-            Heard::Message(message) => messages.blocking_send(*message).is_ok(),
+            Heard::Message(message, _) => messages.blocking_send(*message).is_ok(),
             Heard::Refused(error, id) => {
                 let refusal = ServerJsonRpcMessage::error(error, id);
                 line(&refusal).is_ok_and(|bytes| {
@@ -182,101 +185,9 @@ fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
     }
 }
 
-/// What a line came to.
-enum Heard {
-    Message(Box<ClientJsonRpcMessage>),
-    Refused(ErrorData, Option<RequestId>),
-    Nothing,
-}
-
-fn parse(line: &[u8]) -> Heard {
-    let line = line
-        .strip_prefix(b"\xef\xbb\xbf")
-        .unwrap_or(line)
-        .trim_ascii();
-    if line.is_empty() {
-        return Heard::Nothing;
-    }
-    let value = match serde_json::from_slice::<Value>(line) {
-        Ok(value) => value,
-        Err(error) => {
-            let rescued = lenient::rescue(&String::from_utf8_lossy(line));
-            match serde_json::from_str(&rescued.text) {
-                Ok(value @ Value::Object(_)) => value,
-                _ => {
-                    let problem = format!("not JSON: {error}");
-                    return Heard::Refused(
-                        ErrorData::parse_error(problem, None),
-                        rescued.id.as_ref().and_then(request_id),
-                    );
-                }
-            }
-        }
-    };
-    let refused = |problem: &str| {
-        let id = value.get("id").and_then(request_id);
-        Heard::Refused(ErrorData::invalid_request(problem.to_owned(), None), id)
-    };
-    if !value.is_object() {
-        return refused("a message is one JSON object a line; there are no batches");
-    }
-    let is_notification = value.get("id").is_none() && value.get("method").is_some();
-    match serde_json::from_value(value.clone()) {
-        Ok(message) => Heard::Message(Box::new(message)),
-        // Notifications are never answered, not even wrong ones.
-        Err(_) if is_notification => Heard::Nothing,
-        Err(_) => refused(
-            "not a JSON-RPC 2.0 message: a request has jsonrpc \"2.0\", an id that is a whole \
-             number or a text, a method, and params that are an object",
-        ),
-    }
-}
-
-fn request_id(id: &Value) -> Option<RequestId> {
-    match id {
-        Value::Number(n) => n.as_i64().map(RequestId::Number),
-        Value::String(s) => Some(RequestId::String(s.as_str().into())),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn refusal(line: &str) -> (i32, Option<RequestId>) {
-        match parse(line.as_bytes()) {
-            Heard::Refused(error, id) => (error.code.0, id),
-            Heard::Message(message) => panic!("{line} was read as {message:?}"),
-            Heard::Nothing => panic!("{line} was passed over"),
-        }
-    }
-
-    #[test]
-    fn what_is_no_message_is_refused_under_its_own_id() {
-        let seven = Some(RequestId::Number(7));
-        assert_eq!(refusal("nonsense"), (-32700, None));
-        assert_eq!(
-            refusal(r#"{"jsonrpc":"2.0","id":7,"method":"#),
-            (-32700, seven.clone())
-        );
-        assert_eq!(
-            refusal(r#"{"id":7,"method":"ping"}"#),
-            (-32600, seven.clone())
-        );
-        assert_eq!(refusal(r#"{"jsonrpc":"2.0","id":7}"#), (-32600, seven));
-        assert_eq!(
-            refusal(r#"[{"jsonrpc":"2.0","id":7,"method":"ping"}]"#),
-            (-32600, None)
-        );
-    }
-
-    #[test]
-    fn a_message_with_a_number_that_json_lacks_still_arrives() {
-        let line = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{"guidance":NaN}}}"#;
-        assert!(matches!(parse(line.as_bytes()), Heard::Message(_)));
-        assert!(matches!(parse(b"\xef\xbb\xbf \r\n"), Heard::Nothing));
-    }
 
     #[test]
     fn a_line_without_end_is_refused_and_the_next_one_read() {

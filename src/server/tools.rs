@@ -19,6 +19,18 @@ pub enum Job {
     ListModels,
 }
 
+impl Job {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Predict => "predict_quality",
+            Self::Rank => "rank_seeds",
+            Self::Refine => "refine_prompt",
+            Self::Render => "render",
+            Self::ListModels => "list_models",
+        }
+    }
+}
+
 /// A tool: its job, and its entry in the tool list.
 pub struct ToolCard {
     pub job: Job,
@@ -26,11 +38,7 @@ pub struct ToolCard {
 }
 
 impl ToolCard {
-    fn new<Arguments: JsonSchema, Reply: JsonSchema>(
-        job: Job,
-        name: &'static str,
-        description: &'static str,
-    ) -> Self {
+    fn new<Arguments: JsonSchema, Reply: JsonSchema>(job: Job, description: &'static str) -> Self {
         // Nothing reaches out of the machine. A render adds a file; everything else only computes,
         // and what only computes is neither destructive nor in need of being idempotent.
         let annotations = ToolAnnotations::new().open_world(false);
@@ -42,7 +50,7 @@ impl ToolCard {
             _ => annotations.read_only(true),
         };
         let tool = Tool::new(
-            name,
+            job.name(),
             description,
             Arc::new(schema::of_arguments::<Arguments>()),
         )
@@ -61,32 +69,27 @@ pub fn all() -> Vec<ToolCard> {
     vec![
         ToolCard::new::<arguments::Predict, PredictReply>(
             Job::Predict,
-            "predict_quality",
             "Predict how good a prompt's images will be from their first denoising steps, far \
              cheaper than rendering. Use it first: is the prompt worth rendering, which words \
              are weak, what does each seed promise?",
         ),
         ToolCard::new::<arguments::Rank, RankReply>(
             Job::Rank,
-            "rank_seeds",
             "Order seeds of a prompt best first without rendering; weak ones are dropped early. Use it \
              once the wording stands, to choose what to render.",
         ),
         ToolCard::new::<arguments::Refine, RefineReply>(
             Job::Refine,
-            "refine_prompt",
             "Compare wordings on the same seeds; the original always competes. Use it when \
              prompt_risk is high.",
         ),
         ToolCard::new::<arguments::Render, RenderReply>(
             Job::Render,
-            "render",
             "Finish one image, from a handle (resumed where it was paused; never expires) or a \
              prompt and seed. Use it last, on what is worth the cost.",
         ),
         ToolCard::new::<arguments::ListModels, ModelsReply>(
             Job::ListModels,
-            "list_models",
             "List models, whether they fit, and how well their probes predict. Use it before naming a \
              model, or when a reply is not calibrated.",
         ),
