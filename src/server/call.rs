@@ -1,6 +1,8 @@
 //! One tool call, from its arguments to its result.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rmcp::ErrorData;
 use rmcp::RoleServer;
@@ -9,13 +11,14 @@ use rmcp::service::RequestContext;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::calls::Outcome;
 use super::progress::Reporter;
 use super::tools::Job;
 use super::{Server, arguments, checks, resources};
-use crate::foresight::Caller;
 use crate::foresight::requests::{PredictRequest, RankRequest, RefineRequest, RenderRequest};
+use crate::foresight::{Caller, Progress};
 use crate::{Error, Result};
 
 /// A reply, and the picture that is shown with it.
@@ -29,11 +32,38 @@ struct Picture {
     about: String,
 }
 
+/// How a call is to be worked on.
+pub struct Terms {
+    /// Cancelled: it is given up within a step.
+    pub cancel: CancellationToken,
+    pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
+    /// After this long it is answered with what there is.
+    pub patience: Option<Duration>,
+}
+
+/// Answers a call within the server's patience.
+pub async fn answer(
+    server: &Server,
+    request: CallToolRequestParams,
+    context: RequestContext<RoleServer>,
+) -> Result<CallToolResult, ErrorData> {
+    let reporter = Reporter::start(&context);
+    let terms = Terms {
+        cancel: context.ct.child_token(),
+        progress: reporter.callback(),
+        patience: Some(server.patience),
+    };
+    let answer = counted(server, request, terms).await;
+    let completed = matches!(&answer, Ok(result) if result.is_error != Some(true));
+    reporter.finish(completed).await;
+    answer
+}
+
 /// Answers a call, and counts it.
 pub async fn counted(
     server: &Server,
     request: CallToolRequestParams,
-    context: RequestContext<RoleServer>,
+    terms: Terms,
 ) -> Result<CallToolResult, ErrorData> {
     // Names that a client made up are not for the books.
     let known = server
@@ -43,9 +73,9 @@ pub async fn counted(
     let mut call = server
         .calls
         .begin(known.map_or("unknown", |card| card.job.name()));
-    let (left, gone) = (context.ct.clone(), server.calls.gone.clone());
-    let answer = answer(server, request, context).await;
-    if !left.is_cancelled() && !gone.is_cancelled() {
+    let cancel = terms.cancel.clone();
+    let answer = work(server, request, terms).await;
+    if !cancel.is_cancelled() {
         call.outcome = match &answer {
             Ok(result) if result.is_error != Some(true) => Outcome::Answered,
             _ => Outcome::Refused,
@@ -54,12 +84,12 @@ pub async fn counted(
     answer
 }
 
-/// Answers a call. What the agent can mend is a result that says so; only a tool that does not exist
+/// Works on a call. What the agent can mend is a result that says so; only a tool that does not exist
 /// is an error of the protocol.
-async fn answer(
+async fn work(
     server: &Server,
     request: CallToolRequestParams,
-    context: RequestContext<RoleServer>,
+    terms: Terms,
 ) -> Result<CallToolResult, ErrorData> {
     let Some(card) = server
         .tools
@@ -79,30 +109,27 @@ async fn answer(
     if !problems.is_empty() {
         return Ok(refusal(problems.join("\n")));
     }
-    let reporter = Reporter::start(&context);
-    let cancel = context.ct.child_token();
     let caller = Caller {
-        cancel: cancel.clone(),
-        progress: reporter.callback(),
-        patience: Some(server.patience),
+        cancel: terms.cancel.clone(),
+        progress: terms.progress,
+        patience: terms.patience,
     };
-    let (work, job) = (server.clone(), card.job);
+    let (working, job) = (server.clone(), card.job);
     // A task of its own, so that a bug in a job is answered like any other failure.
     let mut task = tokio::spawn(async move {
-        let answer = run(&work, job, Value::Object(arguments), &caller).await?;
+        let answer = run(&working, job, Value::Object(arguments), &caller).await?;
         result(answer).await
     });
     let outcome = tokio::select! {
         outcome = &mut task => outcome,
         // Nobody is left to wait for it, whatever the request's own token says.
         () = server.calls.gone.cancelled() => {
-            cancel.cancel();
+            terms.cancel.cancel();
             task.await
         }
     };
     let outcome = outcome
         .unwrap_or_else(|error| Err(Error::Internal(format!("the work broke off: {error}"))));
-    reporter.finish(outcome.is_ok()).await;
     Ok(outcome.unwrap_or_else(|error| {
         if !matches!(error, Error::Cancelled | Error::Invalid { .. }) {
             tracing::warn!(tool = %card.tool.name, %error, "a call failed");

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::model::{
-    CacheScope, CallToolRequestParams, CallToolResponse, CustomRequest, CustomResult, ErrorCode,
-    GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
-    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
-    ServerConfig, Tool,
+    CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CustomRequest,
+    CustomResult, ErrorCode, GetPromptRequestParams, GetPromptResponse, GetTaskParams,
+    GetTaskResult, Implementation, ListPromptsResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
+    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
+    UpdateTaskParams,
 };
 use rmcp::service::RequestContext;
+use rmcp::task_manager::TaskManager;
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +33,7 @@ mod prompts;
 mod resources;
 mod schema;
 mod stdio;
+mod tasks;
 mod tools;
 mod wire;
 
@@ -53,6 +56,7 @@ pub struct Server {
     patience: Duration,
     tools: Arc<Vec<tools::ToolCard>>,
     calls: calls::Calls,
+    tasks: TaskManager,
 }
 
 impl Server {
@@ -62,6 +66,7 @@ impl Server {
             patience,
             tools: Arc::new(tools::all()),
             calls: calls::Calls::new(),
+            tasks: TaskManager::new(),
         }
     }
 
@@ -107,6 +112,19 @@ fn is_modern(context: &RequestContext<RoleServer>) -> bool {
         .is_some_and(|v| v >= ProtocolVersion::V_2026_07_28)
 }
 
+/// Every list is whole on its first page, so that no cursor was ever given out.
+fn only_page(page: Option<PaginatedRequestParams>) -> Result<(), ErrorData> {
+    match page.and_then(|page| page.cursor) {
+        None => Ok(()),
+        Some(cursor) => {
+            let cursor: String = cursor.chars().take(40).collect();
+            let problem =
+                format!("there is no page {cursor:?}: the list is whole without a cursor");
+            Err(ErrorData::invalid_params(problem, None))
+        }
+    }
+}
+
 macro_rules! list {
     ($list:ident, $items:expr, $context:expr, $ttl:expr) => {{
         let list = $list::with_all_items($items);
@@ -125,6 +143,7 @@ impl ServerHandler for Server {
             .enable_tools()
             .enable_prompts()
             .enable_resources()
+            .enable_tasks()
             .build();
         let about = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
             .with_title("Foreseed")
@@ -136,9 +155,10 @@ impl ServerHandler for Server {
 
     async fn list_tools(
         &self,
-        _page: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
+        only_page(page)?;
         let tools = self.tools.iter().map(|card| card.tool.clone()).collect();
         Ok(list!(ListToolsResult, tools, context, FRESH))
     }
@@ -155,14 +175,18 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        call::counted(self, request, context).await.map(Into::into)
+        match tasks::are_spoken(&context) {
+            true => tasks::answer(self, request, context).await,
+            false => call::answer(self, request, context).await.map(Into::into),
+        }
     }
 
     async fn list_prompts(
         &self,
-        _page: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
+        only_page(page)?;
         Ok(list!(ListPromptsResult, prompts::list(), context, FRESH))
     }
 
@@ -176,9 +200,10 @@ impl ServerHandler for Server {
 
     async fn list_resources(
         &self,
-        _page: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
+        only_page(page)?;
         let pictures = resources::list(&self.foresight)
             .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
         Ok(list!(
@@ -191,9 +216,10 @@ impl ServerHandler for Server {
 
     async fn list_resource_templates(
         &self,
-        _page: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        only_page(page)?;
         Ok(list!(
             ListResourceTemplatesResult,
             resources::templates(),
@@ -216,11 +242,37 @@ impl ServerHandler for Server {
         Ok(result.into())
     }
 
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        let task = self.tasks.get_task(&request.task_id)?;
+        Ok(GetTaskResult::new(task))
+    }
+
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.tasks
+            .update_task(&request.task_id, request.input_responses)
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.tasks.cancel_task(&request.task_id)
+    }
+
     /// What rmcp could not read as a request of its method ends up here, beside unknown methods.
     async fn on_custom_request(
         &self,
         request: CustomRequest,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
         const SERVED: [&str; 9] = [
             "initialize",
@@ -233,7 +285,9 @@ impl ServerHandler for Server {
             "resources/templates/list",
             "resources/read",
         ];
-        if SERVED.contains(&request.method.as_str()) {
+        // Since 2026-07-28 nobody shakes hands.
+        let gone = request.method == "initialize" && is_modern(&context);
+        if SERVED.contains(&request.method.as_str()) && !gone {
             let problem = format!(
                 "the params of {} are malformed: {}",
                 request.method,

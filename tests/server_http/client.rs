@@ -69,7 +69,8 @@ impl Client {
             return request;
         }
         let params = &message["params"];
-        let name = params["name"].as_str().or(params["uri"].as_str());
+        let names = ["name", "uri", "taskId"];
+        let name = names.iter().find_map(|name| params[name].as_str());
         let request = request.header("Mcp-Method", method);
         match name {
             Some(name) => request.header("Mcp-Name", name),

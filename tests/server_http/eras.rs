@@ -18,7 +18,7 @@ async fn a_client_of_2025_has_a_session_until_it_leaves() {
     assert_eq!(list["result"]["tools"].as_array().unwrap().len(), 5);
     assert!(list["result"].get("ttlMs").is_none(), "unknown in 2025");
     assert_eq!(house.figure("foreseed_sessions ").await, 1.0);
-    assert_eq!(client.leave().await.status(), 202);
+    assert_eq!(client.leave().await.status(), 204);
     let list = client.message("tools/list", json!({}));
     let after = client.post(&list).send().await.unwrap();
     assert_eq!(after.status(), 404, "the session is over");

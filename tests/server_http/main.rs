@@ -8,3 +8,4 @@ mod house;
 mod kills;
 mod limits;
 mod lives;
+mod tasks;

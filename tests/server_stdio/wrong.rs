@@ -374,3 +374,18 @@ fn only_pictures_of_its_own_are_read() {
         assert_eq!(answer["error"]["code"], -32602, "{uri}: {answer}");
     }
 }
+
+#[test]
+fn a_cursor_that_was_never_given_out_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut client = Client::start(folder.path(), Era::Handshake);
+    for list in [
+        "tools/list",
+        "prompts/list",
+        "resources/list",
+        "resources/templates/list",
+    ] {
+        let answer = client.request(list, json!({"cursor": "made up"}));
+        assert_eq!(answer["error"]["code"], -32602, "{list}: {answer}");
+    }
+}

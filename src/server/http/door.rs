@@ -172,8 +172,8 @@ mod tests {
         ] {
             assert!(!admits(&door, host, None), "{host}");
         }
-        let nobody = door.admit(&Uri::from_static("/mcp"), &HeaderMap::new());
-        assert!(nobody.is_err());
+        let nobody = HeaderMap::new();
+        assert!(door.admit(&Uri::from_static("/mcp"), &nobody).is_err());
     }
 
     #[test]

@@ -182,8 +182,14 @@ impl Site {
         parts.headers.remove(AUTHORIZATION);
         parts.headers.remove(COOKIE);
         if parts.method != Method::POST {
+            let leaves = parts.method == Method::DELETE;
             let request = Request::from_parts(parts, Full::<Bytes>::default());
-            return self.mcp.handle(request).await;
+            let mut answer = self.mcp.handle(request).await;
+            // The session is over by then, and some clients take an "accepted" for a failure.
+            if leaves && answer.status() == StatusCode::ACCEPTED {
+                *answer.status_mut() = StatusCode::NO_CONTENT;
+            }
+            return answer;
         }
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             let why = format!(
