@@ -137,6 +137,7 @@ impl<'a> Demonstration<'a> {
                 models,
                 store: Arc::new(Store::open(folder)?),
                 out: folder.join("pictures"),
+                writes: true,
                 learns: true,
             }),
             shift,
@@ -273,6 +274,7 @@ impl<'a> Demonstration<'a> {
                     seeds: Some(vec![*seed]),
                     count: None,
                 },
+                attention: false,
                 settings: PredictingSettings {
                     shared: self.shared(),
                     at_step: Some(step as u32),

@@ -39,6 +39,10 @@ pub enum Error {
     #[error("busy: {waiting} requests are waiting; call again in about {seconds} s")]
     Busy { waiting: usize, seconds: u64 },
 
+    /// A look that has no half-way answer took longer than the caller waits.
+    #[error("not done after {} s; ask again: what was done is kept", .0.as_secs())]
+    TimeOut(std::time::Duration),
+
     /// The device has too little memory for what was asked.
     #[error("out of memory: {0}")]
     OutOfMemory(String),

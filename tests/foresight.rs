@@ -33,6 +33,7 @@ fn foresight(folder: &Path) -> Foresight {
         models,
         store: Arc::new(Store::open(folder).unwrap()),
         out: folder.join("pictures"),
+        writes: true,
         learns: true,
     }
 }
@@ -61,6 +62,7 @@ fn predict(seeds: &[u32]) -> PredictRequest {
     PredictRequest {
         prompt: PROMPT.into(),
         seeds: these(seeds),
+        attention: false,
         settings: PredictingSettings::default(),
     }
 }

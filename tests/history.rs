@@ -39,6 +39,7 @@ fn foresight(folder: &Path, learns: bool) -> Foresight {
         models,
         store: Arc::new(Store::open(folder).unwrap()),
         out: folder.join("pictures"),
+        writes: true,
         learns,
     }
 }
@@ -63,6 +64,7 @@ fn request(guidance: Option<f64>, seeds: &[u32]) -> PredictRequest {
             seeds: Some(seeds.iter().copied().map(Seed).collect()),
             count: None,
         },
+        attention: false,
         settings: PredictingSettings {
             shared: SharedSettings {
                 guidance,

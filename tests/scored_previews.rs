@@ -48,6 +48,7 @@ fn foresight(folder: &Path) -> Foresight {
         models,
         store: Arc::new(Store::open(folder).unwrap()),
         out: folder.join("pictures"),
+        writes: true,
         learns: true,
     }
 }
@@ -78,6 +79,7 @@ fn predict(metric: &str) -> PredictRequest {
             seeds: Some([3, 4, 5].map(Seed).into()),
             count: None,
         },
+        attention: false,
         settings: by(metric),
     }
 }

@@ -345,6 +345,7 @@ fn prediction_of(seed: Seed) -> PredictRequest {
             seeds: Some(vec![seed]),
             count: None,
         },
+        attention: false,
         settings: PredictingSettings::default(),
     }
 }

@@ -62,8 +62,15 @@ pub struct Globals {
 impl Globals {
     /// The folder of records, probes and models; made if it is not there.
     pub fn data_folder(&self) -> Result<PathBuf> {
-        let folder = match &self.data {
-            Some(folder) => folder.clone(),
+        let folder = self.data_place()?;
+        std::fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
+        Ok(folder)
+    }
+
+    /// Where that folder is or would be.
+    fn data_place(&self) -> Result<PathBuf> {
+        match &self.data {
+            Some(folder) => Ok(folder.clone()),
             None => directories::ProjectDirs::from("", "", "foreseed")
                 .map(|dirs| dirs.data_dir().to_path_buf())
                 .ok_or_else(|| {
@@ -72,10 +79,8 @@ impl Globals {
                         "this account has no home folder to keep records in",
                         "Name a folder with --data DIR or FORESEED_DATA",
                     )
-                })?,
-        };
-        std::fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
-        Ok(folder)
+                }),
+        }
     }
 
     /// The folder that pictures go to; made when the first is written.
@@ -93,7 +98,7 @@ impl Globals {
             loras: self.lora.clone(),
             denoiser: self.denoiser.clone(),
             config: self.model_config.clone(),
-            probes: Some(self.data_folder()?.join("probes")),
+            probes: Some(self.data_place()?.join("probes")),
             scorers: self.scorer.iter().cloned().collect(),
         })
     }
@@ -111,6 +116,21 @@ impl Globals {
             models,
             store: Arc::new(Store::open(&self.data_folder()?)?),
             out: self.pictures_folder()?,
+            writes: true,
+            learns: !self.no_history,
+        })
+    }
+
+    /// The same without a file written: what is recorded goes with the process.
+    pub fn foresight_read_only(&self, limits: Limits) -> Result<Foresight> {
+        let place = self.data_place()?;
+        let models = Arc::new(self.models()?);
+        Ok(Foresight {
+            engine: Engine::start(models.clone(), limits)?,
+            models,
+            store: Arc::new(Store::in_memory(&place)?),
+            out: self.out.clone().unwrap_or_else(|| place.join("pictures")),
+            writes: false,
             learns: !self.no_history,
         })
     }

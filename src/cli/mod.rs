@@ -21,6 +21,7 @@ mod refine;
 mod render;
 mod serve;
 mod shared;
+mod surface;
 mod trace;
 
 pub use globals::Globals;

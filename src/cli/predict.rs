@@ -11,6 +11,9 @@ pub struct Args {
     prompt: String,
     #[command(flatten)]
     seeds: SeedArgs,
+    /// Draw where in the first seed's picture each word is attended to.
+    #[arg(long)]
+    attention: bool,
     #[command(flatten)]
     predicting: PredictingArgs,
 }
@@ -20,6 +23,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
     let request = PredictRequest {
         prompt: args.prompt,
         seeds: args.seeds.request(),
+        attention: args.attention,
         settings: args.predicting.request(),
     };
     let reply = globals.block_on(async {
@@ -57,6 +61,9 @@ fn told(reply: &PredictReply) -> String {
     );
     if !reply.weak_words.is_empty() {
         text += &format!("weak words: {}\n", words(&reply.weak_words));
+    }
+    if let Some(path) = &reply.attention {
+        text += &format!("attention over the words: {}\n", path.display());
     }
     text + &format!("{}\n{}", reply.advice, cost(&reply.common))
 }

@@ -3,12 +3,12 @@
 use std::env::VarError;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Globals;
+use super::surface::SurfaceArgs;
 use crate::engine::Limits;
-use crate::server::{Server, http};
+use crate::server::http;
 use crate::{Error, Result};
 
 #[derive(Debug, clap::Args)]
@@ -24,6 +24,9 @@ pub struct Args {
     /// Memory for paused trajectories, which `render` and a repeated call go on from.
     #[arg(long, value_name = "MIB", default_value_t = Limits::default().cache_bytes >> 20)]
     pub cache_mib: u64,
+
+    #[command(flatten)]
+    surface: SurfaceArgs,
 
     #[command(flatten)]
     http: HttpArgs,
@@ -76,7 +79,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
         cache_bytes: args.cache_mib.saturating_mul(1 << 20),
         ..Limits::default()
     };
-    let server = Server::new(Arc::new(globals.foresight_within(limits)?), patience);
+    let server = args.surface.server(globals, limits, patience)?;
     globals.block_on(async {
         let stop = http::Stop::default();
         let signals = stop.clone();

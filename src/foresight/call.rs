@@ -328,7 +328,7 @@ impl<'a> Call<'a> {
     }
 
     /// Counts and reports the steps of `work`, and hands on all else that happens.
-    async fn watch(&mut self, work: Work) -> Result<Vec<Event>> {
+    pub(super) async fn watch(&mut self, work: Work) -> Result<Vec<Event>> {
         let to_step = work.to_step;
         let mut known = vec![0; work.candidates.len()];
         let mut happened = Vec::new();
@@ -361,6 +361,11 @@ impl<'a> Call<'a> {
             }
             outcome = work => outcome.map(Some),
         }
+    }
+
+    /// What is said where there is nothing to answer yet.
+    pub fn too_late(&self) -> Error {
+        Error::TimeOut(self.caller.patience.unwrap_or_default())
     }
 
     /// Adds steps to those foreseen.
@@ -415,7 +420,7 @@ impl<'a> Call<'a> {
 }
 
 /// The work that brings candidates to a moment and looks at them there.
-fn to_moment(
+pub(super) fn to_moment(
     moment: Moment,
     candidates: Vec<Candidate>,
     tap: TapRequest,

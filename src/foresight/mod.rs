@@ -14,6 +14,7 @@ mod advice;
 mod call;
 mod listing;
 mod local;
+mod look;
 pub(crate) mod measure;
 mod predict;
 mod predictor;
@@ -61,6 +62,8 @@ pub struct Foresight {
     pub store: Arc<Store>,
     /// Pictures go here.
     pub out: PathBuf,
+    /// Whether they do; otherwise they are only shown.
+    pub writes: bool,
     /// Whether what was rendered here before corrects what is predicted now. Without it, the same
     /// call has the same answer on every machine.
     pub learns: bool,

@@ -7,7 +7,7 @@ use super::replies::{CandidatePrediction, PredictReply, WeakWord};
 use super::requests::PredictRequest;
 use super::uncertainty::{prompt_mean, prompt_risk};
 use super::weak_words::weak_words;
-use super::{Caller, Foresight, advice, validate};
+use super::{Caller, Foresight, advice, look, validate};
 use crate::Result;
 use crate::candidate::Candidate;
 use crate::probe::Prediction;
@@ -37,6 +37,8 @@ impl Foresight {
                 prompt_risk: None,
                 candidates: Vec::new(),
                 weak_words: Vec::new(),
+                attention: None,
+                shown: None,
                 advice: advice::go_on("predict_quality"),
                 common: call.end(&name, metric, false, 0),
             });
@@ -57,7 +59,15 @@ impl Foresight {
                 None,
             )
             .await?;
-        reply(&mut call, &opened, &predictor, &candidates, &predictions)
+        let drawn = match request.attention && !call.out_of_time {
+            true => look::draw(&mut call, &opened, &predictor, &candidates[0]).await?,
+            false => None,
+        };
+        let mut reply = reply(&mut call, &opened, &predictor, &candidates, &predictions)?;
+        if let Some((attention, shown)) = drawn {
+            (reply.attention, reply.shown) = (attention, Some(shown));
+        }
+        Ok(reply)
     }
 }
 
@@ -99,6 +109,8 @@ fn reply(
         prompt_risk: risk,
         candidates: candidates_out,
         weak_words,
+        attention: None,
+        shown: None,
         advice,
         common: call.end(
             model,

@@ -34,6 +34,7 @@ impl Foresight {
             return Ok(RankReply {
                 ranking: Vec::new(),
                 contact_sheet: None,
+                shown: None,
                 next: advice::go_on("rank_seeds"),
                 common: call.end(&name, metric, false, 0),
             });
@@ -116,10 +117,11 @@ impl Ranking {
 
     async fn reply(self, call: &mut Call<'_>, contact_sheet: bool) -> Result<RankReply> {
         let order = self.race.ranking();
-        let contact_sheet = if contact_sheet && !call.out_of_time {
-            Some(sheet::write(call, &self, &order).await?)
+        let (contact_sheet, shown) = if contact_sheet && !call.out_of_time {
+            let (path, shown) = sheet::write(call, &self, &order).await?;
+            (path, Some(shown))
         } else {
-            None
+            (None, None)
         };
         let ranking: Vec<Ranked> = order
             .iter()
@@ -146,6 +148,7 @@ impl Ranking {
         Ok(RankReply {
             ranking,
             contact_sheet,
+            shown,
             next,
             common: call.end(
                 model,

@@ -37,6 +37,7 @@ impl Foresight {
         let mut call = Call::begin(self, caller);
         Ok(Some(RenderReply {
             path: Some(record.path),
+            shown: None,
             seed: candidate.seed,
             prompt: candidate.prompt.clone(),
             predicted: told.predicted,

@@ -12,6 +12,7 @@ use super::predictor::{Predictor, Seen};
 use super::replies::RenderReply;
 use super::requests::{PredictingSettings, RenderRequest, RenderWhat, SharedSettings};
 use super::{Caller, Foresight, advice, measure, validate};
+use crate::Result;
 use crate::backbones::TapRequest;
 use crate::candidate::{Candidate, Handle};
 use crate::models::Models;
@@ -19,7 +20,6 @@ use crate::pictures::{self, PictureMetadata};
 use crate::probe::Prediction;
 use crate::sampling::Observation;
 use crate::store::{PredictionRecord, RATING, RenderRecord, Told};
-use crate::{Error, Result};
 
 impl Foresight {
     /// Renders a candidate to a PNG, and measures it where the model's metric can be measured here.
@@ -66,6 +66,7 @@ impl Foresight {
             };
             return Ok(RenderReply {
                 path: None,
+                shown: None,
                 seed,
                 prompt,
                 predicted: None,
@@ -81,11 +82,7 @@ impl Foresight {
         if let RenderWhat::Handle(asked) = &request.what
             && *asked != handle
         {
-            return Err(Error::invalid(
-                "handle",
-                format!("{asked} belongs to other weights of {name}, which have changed since"),
-                "Predict again with the weights that are there now, or send prompt and seed",
-            ));
+            return Err(validate::other_weights(asked, &name));
         }
         let fingerprint = &opened.backbone.facts().fingerprint;
         self.store
@@ -107,7 +104,7 @@ impl Foresight {
 }
 
 /// A record's settings as a request would send them.
-fn recorded(settings: &crate::candidate::Settings) -> SharedSettings {
+pub(super) fn recorded(settings: &crate::candidate::Settings) -> SharedSettings {
     SharedSettings {
         model: Some(settings.model.clone()),
         negative_prompt: settings.negative_prompt.clone(),
@@ -255,6 +252,7 @@ async fn reply(
     let Some(finished) = finished else {
         return Ok(RenderReply {
             path: None,
+            shown: None,
             seed,
             prompt,
             predicted,
@@ -266,12 +264,10 @@ async fn reply(
         });
     };
     call.say("measuring and writing the picture");
-    let path = call
-        .foresight
-        .out
-        .join(pictures::picture_name(&candidate, &handle));
+    let Foresight { out, writes, .. } = call.foresight;
+    let path = writes.then(|| out.join(pictures::picture_name(&candidate, &handle)));
     let measured = write(
-        finished.picture,
+        finished.picture.clone(),
         (call.foresight.models.clone(), metric.clone()),
         candidate,
         &handle,
@@ -281,7 +277,7 @@ async fn reply(
     .await?;
     call.foresight.store.keep_render(&RenderRecord {
         handle: handle.clone(),
-        path: path.clone(),
+        path: path.clone().unwrap_or_default(),
         measured,
         rendered_at: SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -300,7 +296,8 @@ async fn reply(
     // Whatever the clock says, the picture is there.
     call.out_of_time = false;
     Ok(RenderReply {
-        path: Some(path),
+        path,
+        shown: Some(finished.picture),
         seed,
         prompt,
         predicted,
@@ -318,12 +315,15 @@ async fn write(
     candidate: Candidate,
     handle: &Handle,
     predicted: Option<f64>,
-    path: PathBuf,
+    path: Option<PathBuf>,
 ) -> Result<BTreeMap<String, f64>> {
     let handle = handle.0.clone();
     blocking(move || {
         let model = &candidate.settings.model;
         let measured = measure::scores(&models, model, &metric, &candidate.prompt, &picture)?;
+        let Some(path) = path else {
+            return Ok(measured);
+        };
         let metadata = PictureMetadata {
             candidate,
             handle,

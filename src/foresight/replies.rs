@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use image::RgbImage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +62,12 @@ pub struct PredictReply {
     pub prompt_risk: Option<f64>,
     pub candidates: Vec<CandidatePrediction>,
     pub weak_words: Vec<WeakWord>,
+    /// Where in the first seed's picture each word is attended to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention: Option<PathBuf>,
+    /// The same, small.
+    #[serde(skip)]
+    pub shown: Option<Arc<RgbImage>>,
     pub advice: String,
     #[serde(flatten)]
     pub common: Common,
@@ -84,6 +92,9 @@ pub struct RankReply {
     pub ranking: Vec<Ranked>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contact_sheet: Option<PathBuf>,
+    /// The same, small.
+    #[serde(skip)]
+    pub shown: Option<Arc<RgbImage>>,
     /// What to do now.
     pub next: String,
     #[serde(flatten)]
@@ -122,9 +133,13 @@ pub struct RefineReply {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RenderReply {
-    /// The PNG; absent where the call's patience ended before the picture was done.
+    /// The PNG; absent where the call's patience ended before the picture was done, and where
+    /// none is written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// The picture, where this call rendered it.
+    #[serde(skip)]
+    pub shown: Option<Arc<RgbImage>>,
     pub seed: Seed,
     pub prompt: String,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -37,6 +37,8 @@ pub struct SeedChoice {
 pub struct PredictRequest {
     pub prompt: String,
     pub seeds: SeedChoice,
+    /// Whether it is drawn where in the first seed's picture each word is attended to.
+    pub attention: bool,
     pub settings: PredictingSettings,
 }
 

@@ -1,10 +1,12 @@
 //! The contact sheet of a ranking: what each seed's picture was going to be when it was judged.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use candle_core::Tensor;
 use image::{Rgb, RgbImage};
 
+use super::Foresight;
 use super::call::{Call, blocking};
 use super::race::Moment;
 use super::rank::Ranking;
@@ -17,14 +19,52 @@ use crate::pictures::{self, Tile};
 /// A tile whose preview could no longer be paid.
 const UNSEEN: Rgb<u8> = Rgb([128, 128, 128]);
 
-/// Draws the previews, best first, and writes them whole or not at all. A preview that is not at
-/// hand is made again where the budget takes it; one that patience does not reach stays unseen, and
-/// the ranking is no less complete for it.
+/// Tiles under a title.
+pub struct Sheet {
+    title: String,
+    tiles: Vec<Tile>,
+}
+
+impl Sheet {
+    pub(super) fn of(title: String, tiles: Vec<Tile>) -> Self {
+        Self { title, tiles }
+    }
+
+    /// With room for every tile.
+    pub fn large(&self) -> RgbImage {
+        pictures::contact_sheet(&self.title, &self.tiles)
+    }
+
+    /// As it is shown in an answer: [`pictures::SHOWN_SIDE`] pixels a side at most.
+    pub fn small(&self) -> RgbImage {
+        pictures::small_sheet(&self.title, &self.tiles, pictures::SHOWN_SIDE)
+    }
+
+    /// Writes the large one under this name, whole or not at all, where pictures are written, and
+    /// gives the small one.
+    pub(super) async fn write(
+        self,
+        foresight: &Foresight,
+        name: &str,
+    ) -> Result<(Option<PathBuf>, Arc<RgbImage>)> {
+        let path = foresight.writes.then(|| foresight.out.join(name));
+        blocking(move || {
+            if let Some(path) = &path {
+                pictures::write_plain_png(path, &self.large())?;
+            }
+            Ok((path, Arc::new(self.small())))
+        })
+        .await
+    }
+}
+
+/// Draws the previews, best first. A preview that is not at hand is made again where the budget takes
+/// it; one that patience does not reach stays unseen, and the ranking is no less complete for it.
 pub(super) async fn write(
     call: &mut Call<'_>,
     ranking: &Ranking,
     order: &[usize],
-) -> Result<PathBuf> {
+) -> Result<(Option<PathBuf>, Arc<RgbImage>)> {
     call.say("drawing the contact sheet");
     // What was predicted in this call was seen in it; what was read back was not.
     let judged = |i: usize| ranking.race.judged(i);
@@ -74,8 +114,9 @@ pub(super) async fn write(
         tiles.push(Tile {
             picture: seen.unwrap_or_else(unseen),
             lines: vec![
-                format!("{}. seed {}", rank + 1, ranking.candidates[i].seed),
-                format!("{quality:.2} at step {step}"),
+                format!("#{} {quality:.2}", rank + 1),
+                format!("seed {}", ranking.candidates[i].seed),
+                format!("after step {step}"),
             ],
             chosen: rank < ranking.keep,
         });
@@ -85,21 +126,17 @@ pub(super) async fn write(
         &ranking.candidates[best],
         &ranking.opened.handle(&ranking.candidates[best]),
     );
-    let path = call
-        .foresight
-        .out
-        .join(format!("sheet-of-{}-{name}", order.len()));
-    let (prompt, written) = (ranking.candidates[best].prompt.clone(), path.clone());
-    blocking(move || {
-        pictures::write_plain_png(&written, &pictures::contact_sheet(&prompt, &tiles))
-    })
-    .await?;
+    let name = format!("sheet-of-{}-{name}", order.len());
+    let prompt = ranking.candidates[best].prompt.clone();
+    let written = Sheet::of(prompt, tiles)
+        .write(call.foresight, &name)
+        .await?;
     call.out_of_time = false;
-    Ok(path)
+    Ok(written)
 }
 
 /// The picture that predicted latents (channels, height, width) stand for.
-fn preview(backbone: &dyn Backbone, x0: &Tensor) -> Result<RgbImage> {
+pub(super) fn preview(backbone: &dyn Backbone, x0: &Tensor) -> Result<RgbImage> {
     let latents = x0
         .to_device(backbone.device())?
         .to_dtype(backbone.dtype())?

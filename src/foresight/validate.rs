@@ -298,6 +298,15 @@ pub fn unknown_handle(handle: &Handle) -> Error {
     )
 }
 
+/// The error for a handle whose model's weights are no longer those it was given out for.
+pub fn other_weights(handle: &Handle, model: &str) -> Error {
+    Error::invalid(
+        "handle",
+        format!("{handle} belongs to other weights of {model}, which have changed since"),
+        "Predict again with the weights that are there now, or send prompt and seed",
+    )
+}
+
 /// With a handle no setting may be sent: its record holds them all.
 pub fn no_settings(settings: &SharedSettings) -> Result<()> {
     let sent = [

@@ -54,7 +54,7 @@ pub fn weak_words(words: &[Word], predictions: &[&Prediction]) -> Vec<WeakWord> 
             .text
             .trim_matches(|c: char| !c.is_alphanumeric())
             .to_lowercase();
-        if text.is_empty() || EMPTY.contains(&text.as_str()) {
+        if is_empty_word(&text) {
             continue;
         }
         let seen: Vec<f64> = predictions
@@ -76,6 +76,11 @@ pub fn weak_words(words: &[Word], predictions: &[&Prediction]) -> Vec<WeakWord> 
     weak.sort_by(|a, b| b.risk.total_cmp(&a.risk).then_with(|| a.word.cmp(&b.word)));
     weak.truncate(AT_MOST);
     weak
+}
+
+/// Whether no part of a picture belongs to this word.
+pub fn is_empty_word(word: &str) -> bool {
+    word.is_empty() || EMPTY.iter().any(|empty| word.eq_ignore_ascii_case(empty))
 }
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 
 use image::{Rgb, RgbImage};
 
+use super::Tile;
 use super::thumbnail::fit;
-use super::{Tile, contact_sheet};
 
 /// A word and how much each place of the picture attends to it: its heat, `height` rows of `width`.
 pub struct WordHeat {
     pub word: String,
+    /// The chance that it is not drawn as it says, where that is known.
+    pub risk: Option<f64>,
     pub width: usize,
     pub height: usize,
     pub heat: Vec<f32>,
@@ -25,22 +27,25 @@ const SCALE: [[f32; 3]; 5] = [
     [252.0, 244.0, 158.0],
 ];
 
-/// The picture itself, then one tile a word: the picture in gray under the word's attention, scaled
-/// to the word's own coldest and hottest place.
-pub fn attention_over_words(picture: &RgbImage, words: &[WordHeat]) -> RgbImage {
+/// The tiles of a sheet: the picture itself, then one a word: the picture in gray under the word's
+/// attention, scaled to the word's own coldest and hottest place.
+pub fn attention_tiles(picture: &RgbImage, words: &[WordHeat]) -> Vec<Tile> {
     let picture = fit(picture, SIDE);
-    let tile = |picture, line: &str| Tile {
+    let tile = |picture, word: &str, note: String| Tile {
         picture,
-        lines: vec![line.to_owned()],
+        lines: vec![word.to_owned(), note],
         chosen: false,
     };
-    let mut tiles = vec![tile(picture.as_ref().clone(), "picture")];
-    tiles.extend(
-        words
-            .iter()
-            .map(|word| tile(heated(&picture, word), &word.word)),
-    );
-    contact_sheet("attention over words", &tiles)
+    let mut tiles = vec![tile(
+        picture.as_ref().clone(),
+        "picture",
+        "as foreseen".into(),
+    )];
+    tiles.extend(words.iter().map(|word| {
+        let risk = word.risk.map(|risk| format!("risk {risk:.2}"));
+        tile(heated(&picture, word), &word.word, risk.unwrap_or_default())
+    }));
+    tiles
 }
 
 fn heated(picture: &RgbImage, word: &WordHeat) -> RgbImage {
@@ -101,6 +106,7 @@ mod tests {
     fn the_hottest_place_of_a_map_is_the_brightest_of_its_tile() {
         let word = WordHeat {
             word: "circle".into(),
+            risk: None,
             width: 4,
             height: 2,
             heat: vec![0.1, 0.1, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1],
@@ -123,6 +129,7 @@ mod tests {
         for heat in [vec![], vec![0.5; 4], vec![f32::NAN; 4], vec![0.5; 3]] {
             let word = WordHeat {
                 word: "circle".into(),
+                risk: None,
                 width: 2,
                 height: 2,
                 heat,

@@ -3,7 +3,9 @@
 use embedded_graphics::Drawable;
 use embedded_graphics::draw_target::DrawTarget;
 use embedded_graphics::geometry::{OriginDimensions, Point, Size};
-use embedded_graphics::mono_font::iso_8859_1::{FONT_9X15, FONT_9X15_BOLD, FONT_10X20};
+use embedded_graphics::mono_font::iso_8859_1::{
+    FONT_6X12, FONT_6X13_BOLD, FONT_9X15, FONT_9X15_BOLD, FONT_10X20,
+};
 use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
 use embedded_graphics::pixelcolor::{Rgb888, RgbColor};
 use embedded_graphics::prelude::Pixel;
@@ -16,6 +18,8 @@ pub(super) enum Face {
     Title,
     Strong,
     Plain,
+    SmallStrong,
+    Small,
 }
 
 impl Face {
@@ -24,6 +28,8 @@ impl Face {
             Self::Title => &FONT_10X20,
             Self::Strong => &FONT_9X15_BOLD,
             Self::Plain => &FONT_9X15,
+            Self::SmallStrong => &FONT_6X13_BOLD,
+            Self::Small => &FONT_6X12,
         }
     }
 

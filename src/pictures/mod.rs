@@ -14,9 +14,14 @@ mod sheet;
 mod thumbnail;
 
 pub use file::{picture_name, read_metadata, write_plain_png, write_png, write_whole};
-pub use heat::{WordHeat, attention_over_words};
-pub use sheet::contact_sheet;
+pub use heat::{WordHeat, attention_tiles};
+pub use sheet::{contact_sheet, small_sheet};
 pub use thumbnail::thumbnail;
+
+/// Pixels a side of what is shown in an answer, at most.
+pub const SHOWN_SIDE: u32 = 512;
+/// What of base64 a picture in an answer takes, at most.
+pub const SHOWN_BASE64: usize = 100_000;
 
 /// What is written into a PNG's text chunks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +35,7 @@ pub struct PictureMetadata {
 }
 
 /// A tile of a contact sheet: its lines of text stand under the picture.
+#[derive(Clone)]
 pub struct Tile {
     pub picture: RgbImage,
     pub lines: Vec<String>,

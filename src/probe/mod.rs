@@ -56,7 +56,7 @@ use net::layers::Weights;
 use net::{Design, Inputs, Net};
 use preview::Preview;
 use shares::{Shares, Trust};
-pub use unlearned::{attention_only, preview_only};
+pub use unlearned::{attention_of_words, attention_only, preview_only};
 
 /// What a probe says of one candidate at one step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -75,6 +75,43 @@ fn shape(weights: &[f64], width: usize) -> Shape {
     }
 }
 
+/// How much each place attends to each word.
+pub struct WordMaps {
+    pub width: usize,
+    pub height: usize,
+    /// `height` rows of `width`, summing to 1, the mean over the blocks; `None` for a word that the
+    /// encoder cut off.
+    pub of_words: Vec<Option<Vec<f32>>>,
+}
+
+/// Where each word is attended to, over all the blocks that were tapped.
+pub fn attention_of_words(observation: &Observation, words: &[Word]) -> Result<WordMaps> {
+    let blocks: Vec<String> = observation.maps.keys().cloned().collect();
+    let text = Text::read(observation, words, usize::MAX)?;
+    let seen = Seen::read(observation, (&blocks, 0), text.keys, false, None)?;
+    let cells = seen.height * seen.width;
+    let of_word = |tokens: &std::ops::Range<usize>| {
+        if tokens.is_empty() {
+            return None;
+        }
+        let mut mean = vec![0f32; cells];
+        for map in seen.maps.chunks_exact(cells * text.keys) {
+            let at = |cell: &[f32]| tokens.clone().map(|t| cell[t]).sum::<f32>();
+            let weights: Vec<f32> = map.chunks_exact(text.keys).map(at).collect();
+            let total = weights.iter().sum::<f32>().max(f32::MIN_POSITIVE) * blocks.len() as f32;
+            for (mean, weight) in mean.iter_mut().zip(weights) {
+                *mean += weight / total;
+            }
+        }
+        Some(mean)
+    };
+    Ok(WordMaps {
+        width: seen.width,
+        height: seen.height,
+        of_words: text.words.iter().map(of_word).collect(),
+    })
+}
+
 /// What can be said with no probe: how concentrated each word's attention is. Uncalibrated, so
 /// interval and p_good are absent.
 pub fn attention_only(observation: &Observation, words: &[Word]) -> Result<Prediction> {

@@ -54,6 +54,8 @@ pub struct Predict {
     prompt: String,
     #[serde(flatten)]
     seeds: Seeds,
+    /// Draw where the first seed attends to each word.
+    attention: Option<bool>,
     #[serde(flatten)]
     predicting: Predicting,
 }
@@ -148,6 +150,7 @@ impl From<Predict> for PredictRequest {
         Self {
             prompt: a.prompt,
             seeds: a.seeds.into(),
+            attention: a.attention.unwrap_or(false),
             settings: a.predicting.into(),
         }
     }

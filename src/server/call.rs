@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use image::RgbImage;
 use rmcp::ErrorData;
 use rmcp::RoleServer;
 use rmcp::model::{CallToolRequestParams, CallToolResult, ContentBlock};
@@ -27,9 +30,21 @@ struct Answer {
     picture: Option<Picture>,
 }
 
+/// A picture as it is shown inline and, where it was written, where to.
 struct Picture {
-    path: PathBuf,
+    shown: Arc<RgbImage>,
+    path: Option<PathBuf>,
     about: String,
+}
+
+impl Picture {
+    fn of(shown: &Option<Arc<RgbImage>>, path: &Option<PathBuf>, about: String) -> Option<Self> {
+        Some(Self {
+            shown: shown.clone()?,
+            path: path.clone(),
+            about,
+        })
+    }
 }
 
 /// How a call is to be worked on.
@@ -41,7 +56,8 @@ pub struct Terms {
     pub patience: Option<Duration>,
 }
 
-/// Answers a call within the server's patience.
+/// Answers a call within the server's patience. What the agent can mend is a result that says so; only
+/// a tool that does not exist is an error of the protocol.
 pub async fn answer(
     server: &Server,
     request: CallToolRequestParams,
@@ -143,21 +159,20 @@ async fn run(server: &Server, job: Job, arguments: Value, caller: &Caller) -> Re
     match job {
         Job::Predict => {
             let request = read::<arguments::Predict>(arguments)?;
-            plain(
-                &foresight
-                    .predict(PredictRequest::from(request), caller)
-                    .await?,
-            )
+            let request = PredictRequest::from(request);
+            let reply = foresight.predict(request, caller).await?;
+            let about = "where the first seed attends to each word".into();
+            Ok(Answer {
+                picture: Picture::of(&reply.shown, &reply.attention, about),
+                ..plain(&reply)?
+            })
         }
         Job::Rank => {
             let request = read::<arguments::Rank>(arguments)?;
             let reply = foresight.rank(RankRequest::from(request), caller).await?;
-            let sheet = reply.contact_sheet.clone().map(|path| Picture {
-                path,
-                about: "contact sheet of the ranking".into(),
-            });
+            let about = "contact sheet of the ranking".into();
             Ok(Answer {
-                picture: sheet,
+                picture: Picture::of(&reply.shown, &reply.contact_sheet, about),
                 ..plain(&reply)?
             })
         }
@@ -171,18 +186,10 @@ async fn run(server: &Server, job: Job, arguments: Value, caller: &Caller) -> Re
         }
         Job::Render => {
             let request = RenderRequest::try_from(read::<arguments::Render>(arguments)?)?;
-            let rated = request.rating.is_some();
             let reply = foresight.render(request, caller).await?;
-            // Without a path the call's patience ended first: there is nothing to show yet. A
-            // picture that was only rated has been shown before.
-            let shown = !rated || reply.common.cost.evaluations > 0;
-            let path = reply.path.clone().filter(|_| shown);
-            let picture = path.map(|path| Picture {
-                path,
-                about: format!("{} (seed {})", reply.prompt, reply.seed),
-            });
+            let about = format!("{} (seed {})", reply.prompt, reply.seed);
             Ok(Answer {
-                picture,
+                picture: Picture::of(&reply.shown, &reply.path, about),
                 ..plain(&reply)?
             })
         }
@@ -209,17 +216,18 @@ fn plain(reply: &impl Serialize) -> Result<Answer> {
 /// and as a link to the whole.
 async fn result(answer: Answer) -> Result<CallToolResult> {
     let mut result = CallToolResult::structured(answer.reply);
-    let Some(Picture { path, about }) = answer.picture else {
+    let Some(Picture { shown, path, about }) = answer.picture else {
         return Ok(result);
     };
-    let shown = tokio::task::spawn_blocking(move || {
-        resources::inline(&path).map(|jpeg| (jpeg, resources::link(&path, &about)))
-    });
-    let (jpeg, link) = shown
+    let jpeg = tokio::task::spawn_blocking(move || resources::shown(&shown))
         .await
         .map_err(|error| Error::Internal(format!("the thumbnail was not made: {error}")))??;
+    let jpeg = BASE64_STANDARD.encode(jpeg);
     result.content.push(ContentBlock::image(jpeg, "image/jpeg"));
-    result.content.push(ContentBlock::resource_link(link));
+    if let Some(path) = path {
+        let link = resources::link(&path, &about);
+        result.content.push(ContentBlock::resource_link(link));
+    }
     Ok(result)
 }
 

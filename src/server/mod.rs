@@ -8,22 +8,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::model::{
-    CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CustomRequest,
-    CustomResult, ErrorCode, GetPromptRequestParams, GetPromptResponse, GetTaskParams,
-    GetTaskResult, Implementation, ListPromptsResult, ListResourceTemplatesResult,
-    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
-    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
-    UpdateTaskParams,
+    CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams,
+    CompleteResult, CustomRequest, CustomResult, ErrorCode, ExtensionCapabilities,
+    GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult, Implementation,
+    ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+    PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
+    ServerCapabilities, ServerConfig, Tool, UpdateTaskParams,
 };
 use rmcp::service::RequestContext;
 use rmcp::task_manager::TaskManager;
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
 use tokio_util::sync::CancellationToken;
 
+mod app;
 mod arguments;
 mod call;
 mod calls;
 mod checks;
+mod completion;
 #[cfg(feature = "conformance")]
 mod conformance;
 pub mod http;
@@ -37,7 +39,7 @@ mod tasks;
 mod tools;
 mod wire;
 
-use crate::foresight::Foresight;
+use crate::foresight::{Caller, Foresight};
 use crate::{Error, Result};
 
 /// What does not change while the server runs may be kept this long by a client.
@@ -61,13 +63,55 @@ pub struct Server {
 
 impl Server {
     pub fn new(foresight: Arc<Foresight>, patience: Duration) -> Self {
+        let mut tools = tools::all();
+        if !foresight.writes {
+            tools.iter_mut().for_each(tools::ToolCard::only_reads);
+        }
         Self {
             foresight,
             patience,
-            tools: Arc::new(tools::all()),
+            tools: Arc::new(tools),
             calls: calls::Calls::new(),
             tasks: TaskManager::new(),
         }
+    }
+
+    /// The same with these tools alone, and the prompts that need no other.
+    ///
+    /// # Errors
+    /// A name that no tool has.
+    pub fn with_tools(mut self, names: &[String]) -> Result<Self> {
+        let known: Vec<String> = self.tool_names().map(String::from).collect();
+        if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+            return Err(Error::invalid(
+                "--tools",
+                format!("there is no tool {unknown:?}"),
+                format!(
+                    "Name some of {}, with commas between them",
+                    known.join(", ")
+                ),
+            ));
+        }
+        let mut tools = tools::all();
+        tools.retain(|card| names.iter().any(|name| *name == card.tool.name));
+        if !self.foresight.writes {
+            tools.iter_mut().for_each(tools::ToolCard::only_reads);
+        }
+        self.tools = Arc::new(tools);
+        Ok(self)
+    }
+
+    fn tool_names(&self) -> impl Iterator<Item = &str> {
+        self.tools.iter().map(|card| &*card.tool.name)
+    }
+
+    /// Whether a prompt can be followed with the tools that are served.
+    fn can_follow(&self, prompt: &str) -> bool {
+        let served: Vec<&str> = self.tool_names().collect();
+        tools::all().iter().all(|card| {
+            let name = &*card.tool.name;
+            served.contains(&name) || !prompts::names_tool(prompt, name)
+        })
     }
 
     /// Serves over this process's stdin and stdout until the client goes away or `stop` is
@@ -144,6 +188,11 @@ impl ServerHandler for Server {
             .enable_prompts()
             .enable_resources()
             .enable_tasks()
+            .enable_completions()
+            .enable_extensions_with(ExtensionCapabilities::from([(
+                app::EXTENSION.to_owned(),
+                app::settings(),
+            )]))
             .build();
         let about = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
             .with_title("Foreseed")
@@ -187,7 +236,9 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
         only_page(page)?;
-        Ok(list!(ListPromptsResult, prompts::list(), context, FRESH))
+        let mut prompts = prompts::list();
+        prompts.retain(|prompt| self.can_follow(&prompt.name));
+        Ok(list!(ListPromptsResult, prompts, context, FRESH))
     }
 
     async fn get_prompt(
@@ -203,15 +254,23 @@ impl ServerHandler for Server {
         page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        only_page(page)?;
-        let pictures = resources::list(&self.foresight)
-            .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
-        Ok(list!(
-            ListResourcesResult,
-            pictures,
-            context,
-            Duration::ZERO
-        ))
+        let cursor = page.and_then(|page| page.cursor);
+        let page =
+            resources::page(&self.foresight, cursor.as_deref()).map_err(|error| match error {
+                Error::Invalid { .. } => ErrorData::invalid_params(error.to_string(), None),
+                error => ErrorData::internal_error(error.to_string(), None),
+            })?;
+        let mut list = list!(ListResourcesResult, page.resources, context, Duration::ZERO);
+        list.next_cursor = page.next;
+        Ok(list)
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        completion::complete(&self.foresight, &request)
     }
 
     async fn list_resource_templates(
@@ -233,7 +292,12 @@ impl ServerHandler for Server {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let result = resources::read(&self.foresight, &request.uri)?;
+        let caller = Caller {
+            cancel: context.ct.clone(),
+            progress: Arc::new(|_| ()),
+            patience: Some(self.patience),
+        };
+        let result = resources::read(&self.foresight, &request.uri, &caller).await?;
         let result = if is_modern(&context) {
             result.with_ttl_ms(0).with_cache_scope(CacheScope::Private)
         } else {
@@ -274,7 +338,7 @@ impl ServerHandler for Server {
         request: CustomRequest,
         context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
-        const SERVED: [&str; 9] = [
+        const SERVED: [&str; 10] = [
             "initialize",
             "server/discover",
             "tools/list",
@@ -284,6 +348,7 @@ impl ServerHandler for Server {
             "resources/list",
             "resources/templates/list",
             "resources/read",
+            "completion/complete",
         ];
         // Since 2026-07-28 nobody shakes hands.
         let gone = request.method == "initialize" && is_modern(&context);
@@ -295,6 +360,9 @@ impl ServerHandler for Server {
                     "tools/call" => "send name, a text, and arguments, an object",
                     "prompts/get" => "send name, a text, and arguments, an object of texts",
                     "resources/read" => "send uri, a text",
+                    "completion/complete" => {
+                        "send ref, a prompt or a resource template, and argument, its name and value"
+                    }
                     _ => "they do not have the form that the protocol gives them",
                 }
             );

@@ -33,16 +33,37 @@ pub fn get(name: &str, arguments: Option<&JsonObject>) -> Result<GetPromptResult
         .filter_map(|file| PromptFile::read(file))
         .collect();
     let Some(file) = files.iter().find(|file| file.name == name) else {
-        let known: Vec<&str> = files.iter().map(|file| file.name).collect();
-        let known = known.join(", ");
-        let problem = format!("there is no prompt {name:?}; there are: {known}");
-        return Err(ErrorData::invalid_params(problem, None));
+        return Err(unknown(name));
     };
     let text = file
         .fill(arguments)
         .map_err(|p| ErrorData::invalid_params(p, None))?;
     let message = PromptMessage::new_text(Role::User, text);
     Ok(GetPromptResult::new(vec![message]).with_description(file.description))
+}
+
+/// The names of a prompt's arguments.
+pub fn arguments_of(name: &str) -> Result<Vec<&'static str>, ErrorData> {
+    let mut files = FILES.iter().filter_map(|file| PromptFile::read(file));
+    let file = files.find(|file| file.name == name);
+    let file = file.ok_or_else(|| unknown(name))?;
+    Ok(file.arguments.iter().map(|a| a.name).collect())
+}
+
+/// Whether the prompt tells to call this tool.
+pub fn names_tool(prompt: &str, tool: &str) -> bool {
+    let mut files = FILES.iter().filter_map(|file| PromptFile::read(file));
+    files.any(|file| file.name == prompt && file.body.contains(&format!("`{tool}`")))
+}
+
+fn unknown(name: &str) -> ErrorData {
+    let files = FILES.iter().filter_map(|file| PromptFile::read(file));
+    let known: Vec<&str> = files.map(|file| file.name).collect();
+    let known = known.join(", ");
+    ErrorData::invalid_params(
+        format!("there is no prompt {name:?}; there are: {known}"),
+        None,
+    )
 }
 
 struct Argument {

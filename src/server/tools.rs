@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rmcp::model::{Tool, ToolAnnotations};
 use schemars::JsonSchema;
 
-use super::arguments;
 use super::schema::{self, Schema};
+use super::{app, arguments};
 use crate::foresight::replies::{ModelsReply, PredictReply, RankReply, RefineReply, RenderReply};
 
 /// Which of the tools.
@@ -56,7 +56,16 @@ impl ToolCard {
         )
         .with_raw_output_schema(Arc::new(schema::of_reply::<Reply>()))
         .with_annotations(annotations);
+        let tool = match job {
+            Job::Rank => tool.with_meta(app::shows()),
+            _ => tool,
+        };
         Self { job, tool }
+    }
+
+    /// Says of itself that it changes nothing.
+    pub fn only_reads(&mut self) {
+        self.tool.annotations = Some(ToolAnnotations::new().open_world(false).read_only(true));
     }
 
     pub fn input(&self) -> &Schema {

@@ -261,7 +261,7 @@ fn score_anew(
 }
 
 /// A render but for its scores.
-fn render_of(row: &Row<'_>) -> rusqlite::Result<RenderRecord> {
+pub(super) fn render_of(row: &Row<'_>) -> rusqlite::Result<RenderRecord> {
     let told: Option<String> = row.get(4)?;
     Ok(RenderRecord {
         handle: Handle(row.get(0)?),
@@ -276,7 +276,10 @@ fn render_of(row: &Row<'_>) -> rusqlite::Result<RenderRecord> {
     })
 }
 
-fn scored(connection: &Connection, render: RenderRecord) -> rusqlite::Result<RenderRecord> {
+pub(super) fn scored(
+    connection: &Connection,
+    render: RenderRecord,
+) -> rusqlite::Result<RenderRecord> {
     let measured = connection
         .prepare_cached("SELECT metric, score FROM scores WHERE handle = ?1")?
         .query_map([&render.handle.0], |row| Ok((row.get(0)?, row.get(1)?)))?

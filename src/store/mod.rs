@@ -15,7 +15,9 @@ use crate::{Error, Result};
 
 pub use history::{Asked, Pair, RATING, Scored};
 
+mod browse;
 mod history;
+mod memory;
 mod schema;
 #[cfg(test)]
 mod tests;

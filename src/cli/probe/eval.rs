@@ -228,6 +228,7 @@ impl Bench {
             models,
             store: Arc::new(Store::open(folder)?),
             out: folder.join("pictures"),
+            writes: true,
             learns: false,
         })
     }
