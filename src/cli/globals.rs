@@ -1,5 +1,6 @@
 //! The options that every subcommand shares, and what is opened with them.
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -133,6 +134,40 @@ impl Globals {
             writes: false,
             learns: !self.no_history,
         })
+    }
+
+    /// What a process of its own is started with to find what this one finds.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut all = Vec::new();
+        let mut option = |name: &str, value: OsString| all.extend([OsString::from(name), value]);
+        let paths = [
+            ("--denoiser", &self.denoiser),
+            ("--model-config", &self.model_config),
+            ("--out", &self.out),
+            ("--data", &self.data),
+        ];
+        for (name, path) in paths {
+            if let Some(path) = path {
+                option(name, path.into());
+            }
+        }
+        if let Some(model) = &self.model {
+            option("--model", model.into());
+        }
+        for lora in &self.lora {
+            let mut text = lora.file.clone().into_os_string();
+            text.push(format!("={}", lora.weight));
+            option("--lora", text);
+        }
+        for (metric, folder) in &self.scorer {
+            let mut text = OsString::from(format!("{metric}="));
+            text.push(folder);
+            option("--scorer", text);
+        }
+        if self.no_history {
+            all.push("--no-history".into());
+        }
+        all
     }
 
     /// Runs `work` to its end on a runtime of its own.

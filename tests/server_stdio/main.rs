@@ -3,7 +3,10 @@
 
 mod client;
 mod eras;
+mod less;
 mod lives;
+mod looks;
+mod resources;
 mod surface;
 mod tools;
 mod wrong;

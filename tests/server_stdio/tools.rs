@@ -216,7 +216,8 @@ fn a_render_goes_on_from_the_prediction_and_gives_what_a_straight_one_gives() {
         "{resumed}"
     );
     let listed = client.request("resources/list", json!({}));
-    assert_eq!(listed["result"]["resources"].as_array().unwrap().len(), 1);
+    // The picture, and what is known of it.
+    assert_eq!(listed["result"]["resources"].as_array().unwrap().len(), 2);
 
     let elsewhere = tempfile::tempdir().unwrap();
     let mut client = Client::start(elsewhere.path(), Era::Stateless);
@@ -256,7 +257,7 @@ fn a_rating_is_kept_without_rendering_again_and_a_later_one_replaces_it() {
         first["measured"]["composition"]
     );
     let listed = client.request("resources/list", json!({}));
-    assert_eq!(listed["result"]["resources"].as_array().unwrap().len(), 1);
+    assert_eq!(listed["result"]["resources"].as_array().unwrap().len(), 2);
 
     // By prompt and seed it is the same picture, and a picture that is gone is made anew.
     let named = json!({"prompt": PROMPT, "seed": 4, "rating": 0.5});

@@ -17,6 +17,8 @@ use crate::probe::recalibration::ENOUGH;
 use crate::store::Store;
 use crate::{Error, Result};
 
+mod mcp;
+
 /// A prompt that pocket's world holds and any other model can draw.
 const PROMPT: &str = "a red circle";
 /// Beyond this the doctor says so and does not wait.
@@ -24,7 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// `foreseed doctor`
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Start the server as a client would, in both eras of the protocol, and look at that alone.
+    #[arg(long)]
+    mcp: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -54,8 +60,11 @@ struct Report {
     findings: Vec<Finding>,
 }
 
-pub fn run(_args: Args, globals: &Globals) -> Result<()> {
-    let findings = examine(globals);
+pub fn run(args: Args, globals: &Globals) -> Result<()> {
+    let findings = match args.mcp {
+        true => mcp::examine(globals),
+        false => examine(globals),
+    };
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),
         well: findings.iter().all(|f| f.verdict != Verdict::Wrong),
@@ -85,9 +94,9 @@ fn told(report: &Report) -> String {
             Verdict::Note => "note ",
             Verdict::Wrong => "WRONG",
         };
-        text += &format!("{mark}  {:<12} {}\n", finding.what, finding.found);
+        text += &format!("{mark}  {:<15} {}\n", finding.what, finding.found);
         if let Some(help) = &finding.help {
-            text += &format!("       {:<12} → {help}\n", "");
+            text += &format!("       {:<15} → {help}\n", "");
         }
     }
     text += if report.well {
