@@ -84,7 +84,9 @@ fn the_links_in_the_readme_install_the_server() {
     let config = after("https://cursor.com/en/install-mcp?name=foreseed&config=");
     let cursor: Value = serde_json::from_slice(&BASE64_STANDARD.decode(config).unwrap()).unwrap();
     assert_eq!(cursor, json!({"command": "foreseed", "args": ["serve"]}));
-    let config = percent_decoded(&after("https://vscode.dev/redirect/mcp/install?name=foreseed&config="));
+    let config = percent_decoded(&after(
+        "https://vscode.dev/redirect/mcp/install?name=foreseed&config=",
+    ));
     let code: Value = serde_json::from_str(&config).unwrap();
     assert_eq!(code, json!({"command": "foreseed", "args": ["serve"]}));
 }

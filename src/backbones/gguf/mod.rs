@@ -92,9 +92,24 @@ impl Gguf {
         device: &Device,
     ) -> Result<Arc<QTensor>> {
         let (block, block_bytes) = (info.dtype.block_size(), info.dtype.type_size());
+        let missing = || {
+            Error::model(
+                self.model.clone(),
+                format!("its denoiser's file ends before the tensor {name}"),
+            )
+        };
         let mut shape = info.shape.clone();
-        let row: usize = shape.iter().skip(1).product();
+        let product = |size: usize, length: &usize| size.checked_mul(*length);
+        let row = shape.iter().skip(1).try_fold(1, product);
+        let row = row.filter(|row| *row > 0).ok_or_else(missing)?;
         let rows = shape.first().copied().unwrap_or(1);
+        // No file holds more of them than it has bytes, whatever they are coded as.
+        if rows
+            .checked_mul(row)
+            .is_none_or(|all| all as u64 / 64 > self.reader.len())
+        {
+            return Err(missing());
+        }
         let (from, to) = share.of(rows);
         let (from, to) = (from * row, to * row);
         if !from.is_multiple_of(block) || !to.is_multiple_of(block) {
@@ -111,15 +126,12 @@ impl Gguf {
             *rows = (to - from) / row;
         }
         let at = |element: usize| element / block * block_bytes;
-        let start = self.data_start + info.offset + at(from) as u64;
-        let missing = || {
-            Error::model(
-                self.model.clone(),
-                format!("its denoiser's file ends before the tensor {name}"),
-            )
-        };
         let bytes = at(to) - at(from);
-        if start + bytes as u64 > self.reader.len() {
+        let start = self.data_start.checked_add(info.offset);
+        let start = start.and_then(|start| start.checked_add(at(from) as u64));
+        let start = start.ok_or_else(missing)?;
+        let end = start.checked_add(bytes as u64);
+        if end.is_none_or(|end| end > self.reader.len()) {
             return Err(missing());
         }
         let data = self.reader.part(start, bytes)?;

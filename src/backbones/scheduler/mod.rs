@@ -51,9 +51,11 @@ impl DiscreteSampler {
         let training: Training =
             serde_json::from_value(raw.clone()).map_err(|e| bad(e.to_string()))?;
         let Some(levels) = Levels::of(&training) else {
-            return Err(bad(
-                "its betas make no finite noise levels; at least two are needed".into(),
-            ));
+            return Err(bad(format!(
+                "num_train_timesteps = {} and its betas make no finite noise levels; from two to \
+                     100000 are needed",
+                training.num_train_timesteps
+            )));
         };
         let name = format!("{class}/{}", training.prediction_type.name());
         let trained = training.num_train_timesteps;

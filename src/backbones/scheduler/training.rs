@@ -84,13 +84,20 @@ impl Default for Training {
     }
 }
 
+/// Published models are trained at a thousand.
+const MOST_STEPS: usize = 100_000;
+
 /// The noise levels that a model was trained at: one a training step, rising.
 #[derive(Clone, Debug)]
 pub struct Levels(Vec<f32>);
 
 impl Levels {
-    /// `None` where the betas make no finite levels, or fewer than two.
+    /// `None` where the betas make no finite levels, or fewer than two, or more than any model is
+    /// trained at.
     pub fn of(training: &Training) -> Option<Self> {
+        if training.num_train_timesteps > MOST_STEPS {
+            return None;
+        }
         let sigmas = training_sigmas(training);
         let usable = sigmas.len() >= 2 && sigmas.iter().all(|s| s.is_finite());
         usable.then_some(Self(sigmas))

@@ -131,6 +131,9 @@ const UNSUPPORTED: [(&str, Value); 10] = [
     ("resnet_skip_time_act", Value::Bool(false)),
 ];
 
+/// Published UNets have two or three a block.
+const MOST_LAYERS: usize = 256;
+
 /// A side of the UNet at one resolution.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockConfig {
@@ -381,6 +384,13 @@ impl File {
                     "{channels} channels are no multiple of norm_num_groups {groups}"
                 )));
             }
+        }
+        // Checked before room is made for them.
+        let many = self.layers_per_block.per_block(1);
+        if let Some(many) = many.iter().find(|layers| **layers > MOST_LAYERS) {
+            return Err(bad(format!(
+                "layers_per_block is {many}, and more than {MOST_LAYERS} is no UNet"
+            )));
         }
         for (name, kernel) in [
             ("conv_in_kernel", self.conv_in_kernel),
