@@ -49,7 +49,7 @@ pub enum Error {
 
     /// A failure inside the tensor library.
     #[error("tensor computation failed: {0}")]
-    Tensor(#[from] candle_core::Error),
+    Tensor(#[source] candle_core::Error),
 
     /// What `foreseed doctor` found wrong, so many things.
     #[error("{0} of what was looked at is wrong")]
@@ -58,6 +58,30 @@ pub enum Error {
     /// A bug: a condition that the code itself should have kept.
     #[error("internal error: {0}; please report it")]
     Internal(String),
+}
+
+/// How the tensor library's backends say that a device's memory is used up: CUDA's driver, its
+/// libraries, Metal.
+const OUT_OF_MEMORY: [&str; 5] = [
+    "OUT_OF_MEMORY",
+    "STATUS_ALLOC_FAILED",
+    "out of memory",
+    "Failed to allocate",
+    "FailedToCreateResource",
+];
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        let text = error.to_string();
+        match OUT_OF_MEMORY.iter().any(|words| text.contains(words)) {
+            true => Self::OutOfMemory(format!(
+                "the device could not hold what this step needs ({}); {}",
+                text.lines().next().unwrap_or_default(),
+                crate::device::WAYS_OUT
+            )),
+            false => Self::Tensor(error),
+        }
+    }
 }
 
 impl Error {

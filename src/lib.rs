@@ -17,11 +17,13 @@
 //!   engine
 //!       ├ sampling     schedules, guidance, the resumable trajectory
 //!       └ backbones    the denoisers, a folder a family, behind one trait
+//!            └ device  which device computes, and how much memory it has
 //! ```
 
 pub mod backbones;
 pub mod candidate;
 pub mod cli;
+pub mod device;
 pub mod engine;
 pub mod error;
 pub mod evaluation;

@@ -9,7 +9,9 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use foreseed::backbones::{ComponentAudit, ModelFiles, audit};
+use candle_core::{DType, Device};
+use foreseed::backbones::{ComponentAudit, ModelFiles, Placement, audit, needs};
+use foreseed::models::Known;
 use serde_json::{Map, Value, json};
 
 #[allow(dead_code)]
@@ -319,4 +321,19 @@ fn a_tensor_that_is_missing_or_of_another_shape_is_named() {
     write_component(folder.path(), unet, "F32", Style::Published);
     let said = refusal();
     assert!(said.contains(&format!("{name} is missing")), "{said}");
+}
+
+#[test]
+fn a_known_model_says_what_it_needs_before_it_is_here_as_its_files_say_it() {
+    let placement = Placement::new(&Device::Cpu, DType::BF16);
+    for (model, name) in MODELS
+        .iter()
+        .zip(["sdxl", "flux-dev", "flux-schnell", "qwen-image"])
+    {
+        let folder = tempfile::tempdir().unwrap();
+        write_model(model, folder.path(), Style::Published);
+        let by_files = needs(ModelFiles::folder(folder.path()), name, &placement).unwrap();
+        let told = Known::named(name).unwrap().needs(&placement).unwrap();
+        assert_eq!(told, by_files, "{name}");
+    }
 }

@@ -7,18 +7,22 @@
 mod audit;
 mod checkpoint;
 pub(crate) mod clip;
+mod costs;
 mod files;
 mod flux;
 mod gguf;
 mod index;
 pub(crate) mod layers;
 mod lora;
+mod on_demand;
+mod placement;
 mod qwen_image;
 mod qwen_text;
 mod scheduler;
 mod sdxl;
 mod t5;
 mod tap;
+mod tiles;
 mod vae;
 mod vocabulary;
 pub(crate) mod weights;
@@ -30,8 +34,11 @@ use std::ops::Range;
 use candle_core::{DType, Device, Tensor};
 
 pub use self::audit::{ComponentAudit, audit};
+pub use self::checkpoint::SDXL_BASE;
+pub use self::costs::{Cost, Needs, Part, PublishedPart};
 pub use self::files::{Embedded, ModelFiles};
 pub use self::lora::Adapter;
+pub use self::placement::{Placement, Residence};
 use crate::Result;
 use crate::sampling::Schedule;
 
@@ -45,15 +52,12 @@ pub fn load(
     device: &Device,
     dtype: DType,
 ) -> Result<Box<dyn Backbone>> {
-    let mut files = files.named(name);
-    checkpoint::check(&files)?;
-    let own = index::Defaults::read(&files)?;
-    if let Some(denoiser) = own.denoiser.filter(|_| !files.has(gguf::PATH)) {
-        files = files.with_own_denoiser(&denoiser)?;
-    }
-    for lora in own.loras {
-        files = files.adapted_by_own(&lora.file, lora.weight)?;
-    }
+    load_at(files, name, &Placement::new(device, dtype))
+}
+
+/// [`load`] that says of each part where it goes and for how long.
+pub fn load_at(files: ModelFiles, name: &str, placement: &Placement) -> Result<Box<dyn Backbone>> {
+    let files = prepared(files, name)?;
     let index = index::PipelineIndex::read(&files)?;
     if files.has(gguf::PATH) && index.pipeline() == Some(sdxl::CLASS) {
         return Err(files.error(
@@ -61,10 +65,10 @@ pub fn load(
         ));
     }
     let backbone: Box<dyn Backbone> = match index.pipeline() {
-        Some(sdxl::CLASS) => Box::new(sdxl::Sdxl::load(&files, &index, device, dtype)?),
-        Some(flux::CLASS) => Box::new(flux::Flux::load(&files, &index, device, dtype)?),
+        Some(sdxl::CLASS) => Box::new(sdxl::Sdxl::load(&files, &index, placement)?),
+        Some(flux::CLASS) => Box::new(flux::Flux::load(&files, &index, placement)?),
         Some(qwen_image::CLASS) => {
-            Box::new(qwen_image::QwenImage::load(&files, &index, device, dtype)?)
+            Box::new(qwen_image::QwenImage::load(&files, &index, placement)?)
         }
         Some(other) => {
             let supported: Vec<&str> = FAMILIES.iter().map(|(class, _)| *class).collect();
@@ -79,6 +83,49 @@ pub fn load(
         lora::check_all_merged(&files)?;
     }
     Ok(backbone)
+}
+
+/// What the model that `files` holds would take of memory; reads configurations and headers.
+pub fn needs(files: ModelFiles, name: &str, placement: &Placement) -> Result<Needs> {
+    let files = prepared(files, name)?;
+    Needs::of(&files, &costs_of(&files, placement)?, placement)
+}
+
+/// [`needs`] of a published model that is not here, by its configurations and the sizes of its parts.
+pub fn published_needs(
+    configurations: Embedded,
+    parts: &[PublishedPart],
+    placement: &Placement,
+) -> Result<Needs> {
+    let files = ModelFiles::embedded(configurations);
+    Ok(Needs::published(&costs_of(&files, placement)?, parts))
+}
+
+fn costs_of(files: &ModelFiles, placement: &Placement) -> Result<costs::Costs> {
+    let index = index::PipelineIndex::read(files)?;
+    match index.pipeline() {
+        Some(sdxl::CLASS) => sdxl::costs::costs(files, &index, placement),
+        Some(flux::CLASS) => flux::costs::costs(files, placement),
+        Some(qwen_image::CLASS) => qwen_image::costs::costs(files, placement),
+        other => Err(files.error(format!(
+            "what a {} takes of memory is not known",
+            other.unwrap_or("model without a class")
+        ))),
+    }
+}
+
+/// The files with what their own `foreseed.json` adds to them, called `name` in errors.
+fn prepared(files: ModelFiles, name: &str) -> Result<ModelFiles> {
+    let mut files = files.named(name);
+    checkpoint::check(&files)?;
+    let own = index::Defaults::read(&files)?;
+    if let Some(denoiser) = own.denoiser.filter(|_| !files.has(gguf::PATH)) {
+        files = files.with_own_denoiser(&denoiser)?;
+    }
+    for lora in own.loras {
+        files = files.adapted_by_own(&lora.file, lora.weight)?;
+    }
+    Ok(files)
 }
 
 /// The classes of pipelines that are run, and the family that runs each.
@@ -278,6 +325,11 @@ pub trait Backbone: Send + Sync {
         _: &TapRequest,
     ) -> Result<(Tensor, Tapped)> {
         Err(no_halves(self.facts()))
+    }
+
+    /// What one evaluation of the denoiser takes of memory, where that is known.
+    fn evaluation_cost(&self) -> Option<Cost> {
+        None
     }
 
     /// What a step costs: 2 where classifier-free guidance runs the denoiser on both halves.

@@ -5,9 +5,11 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::Args;
+use candle_core::DType;
+use clap::{Args, ValueEnum};
 
 use crate::backbones::Adapter;
+use crate::device::DeviceChoice;
 use crate::engine::{Engine, Limits};
 use crate::foresight::Foresight;
 use crate::models::{ModelOptions, Models};
@@ -39,6 +41,31 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "METRIC=DIR", value_parser = scorer)]
     pub scorer: Vec<(String, PathBuf)>,
 
+    /// What computes: auto, cpu, cuda, cuda:1 or metal. Default: a GPU where this binary was built for
+    /// one and one is there.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DEVICE",
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    pub device: DeviceChoice,
+
+    /// What weights are computed in. Default: bf16 on a GPU; f32 on the CPU, for small models and in
+    /// `trace`.
+    #[arg(long, global = true, value_enum, value_name = "PRECISION")]
+    pub dtype: Option<Precision>,
+
+    /// Decode pictures in tiles of so many pixels, whose edges are blended. Default: whole, and in
+    /// tiles where memory is short.
+    #[arg(long, global = true, value_name = "PIXELS")]
+    pub vae_tile: Option<usize>,
+
+    /// Load models that do not fit into the memory that is free.
+    #[arg(long, global = true)]
+    pub no_memory_check: bool,
+
     /// Where pictures go, or the file that `trace` and `probe` write.
     #[arg(long, global = true, value_name = "PATH")]
     pub out: Option<PathBuf>,
@@ -58,6 +85,23 @@ pub struct Globals {
     /// Say more on stderr: -v, -vv. RUST_LOG is honoured as well.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<Precision> for DType {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::F16 => Self::F16,
+            Precision::Bf16 => Self::BF16,
+        }
+    }
 }
 
 impl Globals {
@@ -94,13 +138,22 @@ impl Globals {
 
     /// The models there are; no weights are loaded.
     pub fn models(&self) -> Result<Models> {
+        self.models_with(self.data_place()?.join("probes"))
+    }
+
+    /// The models there are, and these probes.
+    pub fn models_with(&self, probes: PathBuf) -> Result<Models> {
         Models::discover(ModelOptions {
             model: self.model.clone(),
             loras: self.lora.clone(),
             denoiser: self.denoiser.clone(),
             config: self.model_config.clone(),
-            probes: Some(self.data_place()?.join("probes")),
+            probes: Some(probes),
             scorers: self.scorer.iter().cloned().collect(),
+            device: self.device,
+            dtype: self.dtype.map(DType::from),
+            tile: self.vae_tile,
+            no_memory_check: self.no_memory_check,
         })
     }
 

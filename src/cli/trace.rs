@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use clap::ValueEnum;
 
 use super::Globals;
-use crate::backbones::{Backbone, Conditioning, ModelFiles, TapRequest};
+use crate::backbones::{Backbone, Conditioning, ModelFiles, Placement, TapRequest};
 use crate::candidate::{Seed, Settings};
 use crate::sampling::{Fresh, Observation, Trajectory, standard_normal, step_all};
 use crate::{Error, Result, backbones};
@@ -56,30 +55,9 @@ pub struct Args {
     #[arg(long, group = "noise")]
     pub seed: Option<u32>,
 
-    /// What the weights are computed in.
-    #[arg(long, value_enum, default_value = "f32")]
-    pub dtype: Precision,
-
     /// Beginnings of the module paths to tap. Default: the family's own choice.
     #[arg(long, value_name = "PREFIX,…", value_delimiter = ',')]
     pub tap: Option<Vec<String>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
-    F32,
-    F16,
-    Bf16,
-}
-
-impl From<Precision> for DType {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Self::F32,
-            Precision::F16 => Self::F16,
-            Precision::Bf16 => Self::BF16,
-        }
-    }
 }
 
 /// Runs the trajectory and writes `--out`, whole or not at all.
@@ -91,7 +69,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
             "Send --out OUT.safetensors",
         ));
     };
-    let backbone = open(&args, globals)?;
+    let backbone = open(globals)?;
     let backbone = backbone.as_ref();
     let facts = backbone.facts();
     let settings = Settings {
@@ -155,8 +133,8 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
 }
 
 /// The folder, the file or the installed model that `--model` names.
-fn open(args: &Args, globals: &Globals) -> Result<Arc<dyn Backbone>> {
-    let dtype = args.dtype.into();
+fn open(globals: &Globals) -> Result<Arc<dyn Backbone>> {
+    let dtype = globals.dtype.map_or(DType::F32, DType::from);
     match &globals.model {
         // Without a look at what else there is: any folder that loads can be traced.
         Some(model) if Path::new(model).is_dir() => {
@@ -164,8 +142,11 @@ fn open(args: &Args, globals: &Globals) -> Result<Arc<dyn Backbone>> {
             if let Some(denoiser) = &globals.denoiser {
                 files = files.with_denoiser(denoiser)?;
             }
-            let backbone = backbones::load(files, model, &Device::Cpu, dtype)?;
-            Ok(backbone.into())
+            let placement = Placement {
+                tile: globals.vae_tile,
+                ..Placement::new(&globals.device.open()?, dtype)
+            };
+            Ok(backbones::load_at(files, model, &placement)?.into())
         }
         _ => {
             let models = globals.models()?;

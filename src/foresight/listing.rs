@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::replies::{ModelListing, ModelsReply, ProbeListing};
+use super::replies::{ModelListing, ModelsReply, ProbeListing, ScorerListing};
 use super::{Foresight, local, validate};
-use crate::Result;
+use crate::models::needs_said;
 use crate::probe::ProbeCard;
+use crate::{Result, device};
 
 impl Foresight {
     /// What is installed, what each needs and whether it fits, and what its probes hold for.
@@ -26,13 +27,26 @@ impl Foresight {
                     name: card.name,
                     family: card.family,
                     installed: card.installed,
-                    needs_gb: (card.needs_bytes as f64 / 1e9 * 1000.0).round() / 1000.0,
+                    needs_gb: gigabytes(card.needs_bytes),
+                    needs: card.needs.as_ref().map(needs_said).unwrap_or_default(),
                     fits: card.fits,
                     about: card.about,
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(ModelsReply { models })
+        let scorers = self.models.scorers().into_iter();
+        Ok(ModelsReply {
+            device: device::name_of(self.models.device()),
+            models,
+            scorers: scorers
+                .map(|card| ScorerListing {
+                    metric: card.metric,
+                    installed: card.installed,
+                    needs_gb: gigabytes(card.needs_bytes),
+                    fits: card.fits,
+                })
+                .collect(),
+        })
     }
 
     /// The name of the model that is meant, once it is known that there is one and that it can draw
@@ -58,6 +72,11 @@ impl Foresight {
             local_renders: local::renders_behind(&self.store, card)? as u32,
         })
     }
+}
+
+/// To the megabyte.
+fn gigabytes(bytes: u64) -> f64 {
+    (bytes as f64 / 1e9 * 1000.0).round() / 1000.0
 }
 
 /// The numbers out of what a probe says of how good it was measured to be.

@@ -176,12 +176,23 @@ pub struct ModelListing {
     pub installed: bool,
     pub default: bool,
     pub needs_gb: f64,
+    pub needs: String,
     pub fits: bool,
     pub about: String,
     pub probes: Vec<ProbeListing>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ScorerListing {
+    pub metric: String,
+    pub installed: bool,
+    pub needs_gb: f64,
+    pub fits: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelsReply {
+    pub device: String,
     pub models: Vec<ModelListing>,
+    pub scorers: Vec<ScorerListing>,
 }

@@ -5,17 +5,28 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::folder::{self, Survey};
-use super::{Known, ModelCard, Place, memory};
+use super::machine::Machine;
+use super::{Known, ModelCard, Place, needed};
+use crate::backbones::{self, ModelFiles, Needs};
 
-/// The card of a known model, installed where a whole snapshot of it lies in `cache`; `memory` is
+/// The card of a known model, installed where a whole snapshot of it lies in `cache`; `machine` is
 /// what it has to fit into.
-pub(super) fn card(known: &Known, cache: &Path, memory: Option<u64>) -> ModelCard {
+pub(super) fn card(known: &Known, cache: &Path, machine: &Machine) -> ModelCard {
     let found = snapshot(known.repo, cache);
-    let (parameters, pixels) = match &found {
-        Some((_, survey)) => (survey.parameters, survey.pixels),
-        None => (known.parameters, 1024 * 1024),
+    let (needs, needs_bytes) = match &found {
+        Some((folder, survey)) => {
+            let placement = machine.placement(survey.parameters);
+            let files = ModelFiles::folder(folder);
+            let needs = backbones::needs(files, known.name, &placement).ok();
+            let bytes = needed(needs.as_ref(), survey, placement.dtype);
+            (needs, bytes)
+        }
+        None => {
+            let needs = known.needs(&machine.placement(known.parameters())).ok();
+            let bytes = needs.as_ref().map_or(0, Needs::least);
+            (needs, bytes)
+        }
     };
-    let needs_bytes = memory::needed_bytes(parameters, pixels);
     ModelCard {
         name: known.name.to_owned(),
         family: known.family.to_owned(),
@@ -26,7 +37,8 @@ pub(super) fn card(known: &Known, cache: &Path, memory: Option<u64>) -> ModelCar
         },
         licence: Some(known.licence.to_owned()),
         needs_bytes,
-        fits: memory::fits(needs_bytes, memory),
+        fits: machine.fits(needs_bytes),
+        needs,
         about: known.about.to_owned(),
     }
 }

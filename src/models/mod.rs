@@ -7,7 +7,9 @@ use std::sync::Arc;
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 
-use crate::backbones::{self, Adapter, Backbone, ModelFiles};
+use self::machine::Machine;
+use crate::backbones::{self, Adapter, Backbone, ModelFiles, Needs, Placement};
+use crate::device::DeviceChoice;
 use crate::probe::Probe;
 use crate::scorers::Scorer;
 use crate::{Error, Result, world};
@@ -15,7 +17,7 @@ use crate::{Error, Result, world};
 mod folder;
 mod hub;
 mod known;
-mod memory;
+mod machine;
 mod pocket;
 mod probes;
 mod pull;
@@ -23,7 +25,7 @@ mod scorers;
 mod single;
 
 pub use known::{KNOWN, Known};
-pub use memory::available_bytes;
+pub use machine::said as needs_said;
 pub use pull::{Pulled, pull};
 pub use scorers::{KNOWN_SCORERS, KnownScorer, ScorerCard};
 
@@ -51,9 +53,13 @@ pub struct ModelCard {
     pub place: Place,
     pub installed: bool,
     pub licence: Option<String>,
-    /// Bytes of memory that the weights and a step need, estimated from the files' sizes.
+    /// Bytes of memory that it needs at least, by [`Needs::least`].
     pub needs_bytes: u64,
+    /// Whether the device had them free at start.
     pub fits: bool,
+    /// Part by part; `None` where the files do not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Needs>,
     /// What the model is for, in a sentence.
     pub about: String,
 }
@@ -74,6 +80,13 @@ pub struct ModelOptions {
     pub probes: Option<PathBuf>,
     /// By metric, folders with a scorer's published files; others are looked for in the hub's cache.
     pub scorers: BTreeMap<String, PathBuf>,
+    pub device: DeviceChoice,
+    /// What weights are computed in. Default: what suits the device and the model's size.
+    pub dtype: Option<DType>,
+    /// Pixels along a side of the tiles that pictures are decoded in. Default: as memory allows.
+    pub tile: Option<usize>,
+    /// Whether a model that does not fit is loaded all the same.
+    pub no_memory_check: bool,
 }
 
 /// The models there are. What lies in the hub's cache is looked at anew each time, so that a model
@@ -87,8 +100,7 @@ pub struct Models {
     probes: probes::Probes,
     scorers: scorers::Shelf,
     cache: PathBuf,
-    /// Bytes that were there at start: a model that is loaded since then still fits.
-    memory: Option<u64>,
+    machine: Machine,
 }
 
 impl Models {
@@ -106,7 +118,12 @@ impl Models {
             probes: probes::Probes::new(options.probes),
             scorers: scorers::Shelf::new(options.scorers)?,
             cache,
-            memory: memory::available_bytes(),
+            machine: Machine::open(
+                options.device,
+                options.dtype,
+                options.tile,
+                options.no_memory_check,
+            )?,
         };
         match options.model {
             Some(name) if models.find(&name).is_some() => models.default = name,
@@ -135,9 +152,9 @@ impl Models {
     /// Every model that this version can run, installed or not.
     pub fn list(&self) -> Vec<ModelCard> {
         let known = KNOWN.iter().filter(|known| known.supported);
-        std::iter::once(pocket_card(self.memory))
+        std::iter::once(pocket_card(&self.machine))
             .chain(self.given.clone())
-            .chain(known.map(|known| hub::card(known, &self.cache, self.memory)))
+            .chain(known.map(|known| hub::card(known, &self.cache, &self.machine)))
             .collect()
     }
 
@@ -151,36 +168,68 @@ impl Models {
         self.find(name).ok_or_else(|| self.unknown(name))
     }
 
-    /// Loads the weights: seconds to minutes.
-    pub fn load(&self, name: &str) -> Result<Arc<dyn Backbone>> {
-        self.load_as(name, DType::F32)
+    /// What all models are run on.
+    pub fn device(&self) -> &Device {
+        &self.machine.device
     }
 
-    /// [`Models::load`] with the weights as `dtype`.
+    /// Loads the weights: seconds to minutes.
+    ///
+    /// # Errors
+    /// A model that the device's free memory does not hold, before anything of it is read.
+    pub fn load(&self, name: &str) -> Result<Arc<dyn Backbone>> {
+        let files = self.files(name)?;
+        let mut placement = self.machine.placement(u64::MAX / 8);
+        // What is wrong with a model's files is told when they are loaded.
+        let needs = |placement: &Placement| backbones::needs(files.clone(), name, placement).ok();
+        if let Some(at_first) = needs(&placement) {
+            let bytes = at_first.resident_bytes() + at_first.texts_weight_bytes();
+            placement = self
+                .machine
+                .placement(bytes / placement.dtype.size_in_bytes() as u64);
+        }
+        if let Some(needs) = needs(&placement) {
+            placement = self.machine.settled(name, &needs, placement)?;
+        }
+        Ok(Arc::from(backbones::load_at(files, name, &placement)?))
+    }
+
+    /// [`Models::load`] with nothing dropped after use, whatever memory there is, and with the
+    /// weights as `dtype`.
     pub fn load_as(&self, name: &str, dtype: DType) -> Result<Arc<dyn Backbone>> {
+        let mut placement = self.machine.placement(0);
+        placement.dtype = dtype;
+        let backbone = backbones::load_at(self.files(name)?, name, &placement)?;
+        Ok(Arc::from(backbone))
+    }
+
+    fn files(&self, name: &str) -> Result<ModelFiles> {
         let card = self.card(name)?;
-        let mut files = match &card.place {
+        if let Place::Hub(repo) = &card.place {
+            return Err(Error::invalid(
+                "model",
+                format!("{name} is not installed"),
+                format!("Fetch {repo} with `foreseed models pull {name}`, or use another model"),
+            ));
+        }
+        self.files_at(&card.place, name == self.default)
+    }
+
+    /// The files of what is installed; the default model's with what was named beside it at start.
+    fn files_at(&self, place: &Place, is_default: bool) -> Result<ModelFiles> {
+        let mut files = match place {
             Place::Embedded => ModelFiles::embedded(pocket::FILES),
             Place::Folder(folder) => ModelFiles::folder(folder),
             Place::Checkpoint(file, folders) => ModelFiles::checkpoint(file, folders),
-            Place::Hub(repo) => {
-                return Err(Error::invalid(
-                    "model",
-                    format!("{name} is not installed"),
-                    format!(
-                        "Fetch {repo} with `foreseed models pull {name}`, or use another model"
-                    ),
-                ));
-            }
+            Place::Hub(repo) => return Err(Error::Internal(format!("{repo} is not here"))),
         };
-        if name == self.default {
+        if is_default {
             files = files.adapted(&self.loras)?;
             if let Some(denoiser) = &self.denoiser {
                 files = files.with_denoiser(denoiser)?;
             }
         }
-        let backbone = backbones::load(files, name, &Device::Cpu, dtype)?;
-        Ok(Arc::from(backbone))
+        Ok(files)
     }
 
     /// `Ok` where the model can draw this prompt at all: pocket knows a small world of shapes and
@@ -225,13 +274,13 @@ impl Models {
 
     /// Every scorer, installed or not, in the order in which they are taken when none is named.
     pub fn scorers(&self) -> Vec<ScorerCard> {
-        self.scorers.cards(&self.cache, memory::available_bytes())
+        self.scorers.cards(&self.cache, self.device())
     }
 
     /// The scorer of a metric; its weights are read when it is first asked for, which takes seconds.
     /// The error says what to fetch, or lists the metrics.
     pub fn scorer(&self, metric: &str) -> Result<Arc<dyn Scorer>> {
-        self.scorers.get(metric, &self.cache)
+        self.scorers.get(metric, &self.cache, self.device())
     }
 
     /// The metrics that a model's pictures can be scored by here and now: pocket's world has its own,
@@ -273,9 +322,10 @@ impl Models {
     }
 }
 
-fn pocket_card(memory: Option<u64>) -> ModelCard {
-    // Shipped in two bytes a weight or fewer.
-    let needs_bytes = memory::needed_bytes(pocket::weight_bytes() / 2, 64 * 64);
+fn pocket_card(machine: &Machine) -> ModelCard {
+    let files = ModelFiles::embedded(pocket::FILES);
+    let needs = backbones::needs(files, POCKET, &machine.placement(0)).ok();
+    let needs_bytes = needs.as_ref().map_or(0, Needs::least);
     ModelCard {
         name: POCKET.to_owned(),
         family: "sdxl".to_owned(),
@@ -283,7 +333,8 @@ fn pocket_card(memory: Option<u64>) -> ModelCard {
         installed: true,
         licence: Some(env!("CARGO_PKG_LICENSE").to_owned()),
         needs_bytes,
-        fits: memory::fits(needs_bytes, memory),
+        fits: machine.fits(needs_bytes),
+        needs,
         about: "Embedded, tiny: draws one to four coloured shapes, 64×64, and nothing else; for \
                 trying things out and for tests"
             .to_owned(),
@@ -343,7 +394,13 @@ fn given_card(
     survey: &folder::Survey,
     models: &Models,
 ) -> ModelCard {
-    let needs_bytes = memory::needed_bytes(survey.parameters, survey.pixels);
+    let machine = &models.machine;
+    let placement = machine.placement(survey.parameters);
+    let needs = models
+        .files_at(&place, true)
+        .and_then(|files| backbones::needs(files, &name, &placement));
+    let needs = needs.ok();
+    let needs_bytes = needed(needs.as_ref(), survey, placement.dtype);
     ModelCard {
         name,
         family: family.to_owned(),
@@ -352,8 +409,15 @@ fn given_card(
         installed: true,
         licence: None,
         needs_bytes,
-        fits: memory::fits(needs_bytes, models.memory),
+        fits: machine.fits(needs_bytes),
+        needs,
     }
+}
+
+/// What a model needs at least; where its files do not say, its weights and about 2 KiB a pixel.
+fn needed(needs: Option<&Needs>, survey: &folder::Survey, dtype: DType) -> u64 {
+    let roughly = survey.parameters * dtype.size_in_bytes() as u64 + survey.pixels * 2048;
+    needs.map_or(roughly, Needs::least)
 }
 
 /// Where the hub's libraries keep what they fetched, by the same variables as everywhere.

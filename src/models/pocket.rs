@@ -37,14 +37,6 @@ pub static FILES: Embedded = embedded![
 /// The probes that were trained for it.
 pub static PROBES: Embedded = embedded!["probes/composition.safetensors"];
 
-/// Its weights, in bytes as shipped, and its picture's pixels: too little to matter, but said.
-pub fn weight_bytes() -> u64 {
-    let weights = FILES
-        .iter()
-        .filter(|(path, _)| path.ends_with(".safetensors"));
-    weights.map(|(_, bytes)| bytes.len() as u64).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

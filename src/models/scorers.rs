@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
-use super::{hub, memory};
+use super::{folder, hub};
+use crate::device;
 use crate::scorers::{self, METRICS, Metric, Scorer};
 use crate::{Error, Result};
 
@@ -214,16 +215,11 @@ impl Shelf {
     }
 
     /// Every scorer, the weightless one first.
-    pub fn cards(&self, cache: &Path, free: Option<u64>) -> Vec<ScorerCard> {
+    pub fn cards(&self, cache: &Path, device: &Device) -> Vec<ScorerCard> {
+        let free = device::memory(device).map(|memory| memory.free);
         let card = |metric: &&'static Metric| {
             let known = KnownScorer::named(metric.name);
-            let given = self.given.get(metric.name);
-            let needs_bytes = match (given, known) {
-                // What it has of weights may be stored in half of what they take.
-                (Some(folder), _) => 2 * weight_bytes(folder),
-                (None, Some(known)) => memory::needed_bytes(known.parameters, 0),
-                (None, None) => 0,
-            };
+            let needs_bytes = self.needs(metric.name);
             ScorerCard {
                 metric: metric.name.to_owned(),
                 about: metric.about.to_owned(),
@@ -232,7 +228,7 @@ impl Shelf {
                 repos: known.map(KnownScorer::repos).unwrap_or_default(),
                 licence: known.map(|known| known.licence.to_owned()),
                 needs_bytes,
-                fits: self.is_loaded(metric.name) || memory::fits(needs_bytes, free),
+                fits: self.is_loaded(metric.name) || free.is_none_or(|free| needs_bytes <= free),
             }
         };
         METRICS.iter().map(card).collect()
@@ -240,7 +236,7 @@ impl Shelf {
 
     /// The scorer of `metric`: seconds where its weights are not loaded yet. The error says which
     /// files to fetch, or lists the metrics.
-    pub fn get(&self, metric: &str, cache: &Path) -> Result<Arc<dyn Scorer>> {
+    pub fn get(&self, metric: &str, cache: &Path, device: &Device) -> Result<Arc<dyn Scorer>> {
         if scorers::metric(metric).is_none() {
             return Err(scorers::unknown(metric));
         }
@@ -261,9 +257,23 @@ impl Shelf {
                 ),
             )
         })?;
-        let scorer = scorers::load(metric, folders, &Device::Cpu)?;
+        device::check_room(
+            device,
+            &format!("the scorer of {metric}"),
+            self.needs(metric),
+        )?;
+        let scorer = scorers::load(metric, folders, device)?;
         loaded.insert(metric.to_owned(), Arc::clone(&scorer));
         Ok(scorer)
+    }
+
+    /// Bytes of its weights in f32.
+    fn needs(&self, metric: &str) -> u64 {
+        match (self.given.get(metric), KnownScorer::named(metric)) {
+            (Some(folder), _) => 4 * weights(folder),
+            (None, Some(known)) => 4 * known.parameters,
+            (None, None) => 0,
+        }
     }
 
     /// Where a scorer's files are; nothing to look for is nowhere to look, and there.
@@ -281,14 +291,13 @@ impl Shelf {
     }
 }
 
-/// Bytes of the safetensors in a folder.
-fn weight_bytes(folder: &Path) -> u64 {
+/// Numbers in the safetensors of a folder, by their headers.
+fn weights(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let files = entries
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|e| e == "safetensors"));
-    let sizes = files.filter_map(|path| std::fs::metadata(path).ok());
-    sizes.map(|metadata| metadata.len()).sum()
+    files.filter_map(|path| folder::count(&path).ok()).sum()
 }
 
 #[cfg(test)]
@@ -312,16 +321,22 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let shelf = Shelf::default();
         for known in &KNOWN_SCORERS {
-            let error = shelf.get(known.metric, cache.path()).err().unwrap();
+            let error = shelf
+                .get(known.metric, cache.path(), &Device::Cpu)
+                .err()
+                .unwrap();
             let text = error.to_string();
             let pull = format!("foreseed models pull {}", known.metric);
             assert!(text.contains(&pull), "{text}");
             assert!(text.contains(known.parts[0].repo), "{text}");
         }
-        assert!(shelf.get("composition", cache.path()).is_ok());
-        let error = shelf.get("beauty", cache.path()).err().unwrap();
+        assert!(shelf.get("composition", cache.path(), &Device::Cpu).is_ok());
+        let error = shelf
+            .get("beauty", cache.path(), &Device::Cpu)
+            .err()
+            .unwrap();
         assert!(error.to_string().contains("There are composition"));
-        let cards = shelf.cards(cache.path(), Some(0));
+        let cards = shelf.cards(cache.path(), &Device::Cpu);
         let here: Vec<_> = cards.iter().filter(|card| card.installed).collect();
         assert_eq!(here.len(), 1);
         assert!(here[0].fits && here[0].metric == "composition");
@@ -348,20 +363,23 @@ mod tests {
         );
         let shelf = Shelf::default();
         // One part of two is not enough.
-        assert!(shelf.get("hpsv2.1", cache.path()).is_err());
+        assert!(shelf.get("hpsv2.1", cache.path(), &Device::Cpu).is_err());
         let words = snapshot(CLIP_L14);
         copy("clipscore", &words, &WORDS);
         copy("clipscore", &words, &WORDS_BESIDE[..2]);
-        let scorer = shelf.get("hpsv2.1", cache.path()).unwrap();
+        let scorer = shelf.get("hpsv2.1", cache.path(), &Device::Cpu).unwrap();
         assert!(Arc::ptr_eq(
             &scorer,
-            &shelf.get("hpsv2.1", cache.path()).unwrap()
+            &shelf.get("hpsv2.1", cache.path(), &Device::Cpu).unwrap()
         ));
 
         let given = [("pickscore".to_owned(), goldens().join("pickscore"))];
         let shelf = Shelf::new(given.into()).unwrap();
         assert_eq!(
-            shelf.get("pickscore", cache.path()).unwrap().metric(),
+            shelf
+                .get("pickscore", cache.path(), &Device::Cpu)
+                .unwrap()
+                .metric(),
             "pickscore"
         );
         let wrong = [("beauty".to_owned(), goldens())];

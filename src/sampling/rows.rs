@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::Trajectory;
 use crate::backbones::{Backbone, DenoiserInput, Half, TapRequest, Tapped, TextState};
-use crate::{Error, Result};
+use crate::{Error, Result, device};
 
 /// One latent to denoise.
 pub(super) struct Row {
@@ -86,7 +86,7 @@ impl Row {
 const ROWS_A_THREAD: usize = 8;
 
 /// Rows of equal shape, tap and part together: on an accelerator in one call, on the CPU in as many
-/// as there are threads to run them.
+/// as there are threads to run them; and no more at once than the device's free memory holds.
 pub(super) fn denoise_grouped(
     backbone: &dyn Backbone,
     rows: &[Row],
@@ -94,11 +94,13 @@ pub(super) fn denoise_grouped(
     let on_cpu = backbone.device().is_cpu();
     let mut calls: Vec<Vec<usize>> = Vec::new();
     let mut open: Vec<usize> = (0..rows.len()).collect();
+    let mut at_once = usize::MAX;
     while let Some(&first) = open.first() {
         let (group, others): (Vec<usize>, Vec<usize>) = open
             .into_iter()
             .partition(|i| rows[*i].runs_with(&rows[first]));
         open = others;
+        let room = room_for(backbone, &rows[first]);
         let size = match on_cpu {
             true => group
                 .len()
@@ -106,6 +108,8 @@ pub(super) fn denoise_grouped(
                 .min(ROWS_A_THREAD),
             false => group.len(),
         };
+        let size = size.min(room);
+        at_once = at_once.min((room / size).max(1));
         calls.extend(group.chunks(size).map(<[usize]>::to_vec));
     }
     let run = |call: &Vec<usize>| {
@@ -113,7 +117,13 @@ pub(super) fn denoise_grouped(
         denoise(backbone, &rows)
     };
     let outputs: Vec<_> = match on_cpu {
-        true => calls.par_iter().map(run).collect::<Result<_>>()?,
+        true => {
+            let mut outputs = Vec::with_capacity(calls.len());
+            for calls in calls.chunks(at_once) {
+                outputs.extend(calls.par_iter().map(run).collect::<Result<Vec<_>>>()?);
+            }
+            outputs
+        }
         false => calls.iter().map(run).collect::<Result<_>>()?,
     };
     let mut placed: Vec<_> = calls
@@ -123,6 +133,21 @@ pub(super) fn denoise_grouped(
         .collect();
     placed.sort_by_key(|(i, _)| *i);
     Ok(placed.into_iter().map(|(_, output)| output).collect())
+}
+
+/// How many rows like this one the device's free memory holds at once, one at least.
+fn room_for(backbone: &dyn Backbone, row: &Row) -> usize {
+    /// Of the free memory, what is planned with.
+    const PLANNED: f64 = 0.8;
+    let one = backbone.evaluation_cost();
+    let one = one.map_or(0, |cost| cost.bytes(row.width, row.height));
+    if one <= device::LITTLE {
+        return usize::MAX;
+    }
+    let memory = device::memory(backbone.device());
+    memory.map_or(usize::MAX, |memory| {
+        ((memory.free as f64 * PLANNED / one as f64) as usize).max(1)
+    })
 }
 
 /// One call of the denoiser for rows that run together; all that it gives is cut into rows again.

@@ -8,7 +8,7 @@ use super::noise::step_noise;
 use super::{Schedule, standard_normal};
 use crate::backbones::{Backbone, Conditioning, Facts, Half, TapRequest, Tapped};
 use crate::candidate::{Candidate, Seed, Settings};
-use crate::{Error, Result};
+use crate::{Error, Result, device};
 
 /// The conditional half of a step, done as far as the middle.
 #[derive(Clone, Debug)]
@@ -92,6 +92,7 @@ impl Trajectory {
                 ),
             ));
         }
+        check_room(backbone, settings)?;
         let noise = noise.to_dtype(DType::F32)?.to_device(backbone.device())?;
         Ok(Self {
             latents: (noise * f64::from(schedule.init_noise_sigma))?,
@@ -260,6 +261,21 @@ impl Trajectory {
         Ok(noise
             .to_dtype(DType::F32)?
             .to_device(self.latents.device())?)
+    }
+}
+
+/// Refuses a size of which the device does not hold an evaluation.
+fn check_room(backbone: &dyn Backbone, settings: &Settings) -> Result<()> {
+    let (width, height) = (settings.width, settings.height);
+    match backbone
+        .evaluation_cost()
+        .map(|cost| cost.bytes(width, height))
+    {
+        Some(bytes) if bytes > device::LITTLE => {
+            let doing = format!("a step at {width}×{height} pixels");
+            device::check_room(backbone.device(), &doing, bytes)
+        }
+        _ => Ok(()),
     }
 }
 

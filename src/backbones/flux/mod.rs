@@ -2,6 +2,7 @@
 
 mod blocks;
 mod config;
+pub mod costs;
 mod positions;
 mod text;
 mod transformer;
@@ -14,11 +15,13 @@ use self::transformer::{Conditions, Halfway, Transformer};
 use super::files::ModelFiles;
 use super::index::{Defaults, PipelineIndex};
 use super::layers::patches::PATCH;
+use super::placement::Placement;
 use super::scheduler::FlowMatchEuler;
 use super::tap::Tap;
+use super::tiles::Tiles;
 use super::vae;
 use super::weights::{Weights, weight_paths};
-use super::{Backbone, Conditioning, DenoiserInput, Facts, Half, TapRequest, Tapped, Word};
+use super::{Backbone, Conditioning, Cost, DenoiserInput, Facts, Half, TapRequest, Tapped, Word};
 use crate::sampling::Schedule;
 use crate::{Error, Result};
 
@@ -45,6 +48,8 @@ pub struct Flux {
     text: TextEncoders,
     transformer: Transformer,
     vae: vae::Decoder,
+    tiles: Tiles,
+    evaluation_cost: Cost,
     vae_config: vae::Config,
     scheduler: FlowMatchEuler,
     device: Device,
@@ -52,12 +57,8 @@ pub struct Flux {
 }
 
 impl Flux {
-    pub fn load(
-        files: &ModelFiles,
-        index: &PipelineIndex,
-        device: &Device,
-        dtype: DType,
-    ) -> Result<Self> {
+    pub fn load(files: &ModelFiles, index: &PipelineIndex, placement: &Placement) -> Result<Self> {
+        let (device, dtype) = (&placement.device, placement.dtype);
         let expected = [
             ("transformer", "FluxTransformer2DModel"),
             ("vae", "AutoencoderKL"),
@@ -82,7 +83,7 @@ impl Flux {
                 "foreseed.json: max_sequence_length is {length}, and a text takes two tokens at least"
             )));
         }
-        let text = TextEncoders::load(files, index, length, device, dtype)?;
+        let text = TextEncoders::load(files, index, length, placement)?;
         for (name, asked, have) in [
             (
                 "joint_attention_dim",
@@ -110,6 +111,7 @@ impl Flux {
         let vae = vae::Decoder::load(&vae_config, &weights, vae_dtype)?;
         weight_bytes += weights.bytes();
         let scale = vae_config.scale();
+        let costs = costs::costs(files, placement)?;
         let (double, single) = (
             transformer.double_attentions(),
             transformer.single_attentions(),
@@ -145,6 +147,8 @@ impl Flux {
             text,
             transformer,
             vae,
+            tiles: Tiles::new(placement, costs.decode, scale),
+            evaluation_cost: costs.evaluation,
             vae_config,
             scheduler,
             device: device.clone(),
@@ -304,11 +308,16 @@ impl Backbone for Flux {
         1
     }
 
+    fn evaluation_cost(&self) -> Option<Cost> {
+        Some(self.evaluation_cost)
+    }
+
     fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let config = &self.vae_config;
-        let latents = (latents.to_dtype(DType::F32)? / config.scaling_factor)?;
+        let latents = latents.to_device(&self.device)?.to_dtype(DType::F32)?;
+        let latents = (latents / config.scaling_factor)?;
         let latents = (latents + config.shift_factor.unwrap_or_default())?;
-        let image = self.vae.forward(&latents)?;
+        let image = self.tiles.decode(&latents, |tile| self.vae.forward(tile))?;
         Ok(((image * 0.5)? + 0.5)?.clamp(0f32, 1f32)?)
     }
 }

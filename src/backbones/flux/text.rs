@@ -1,23 +1,35 @@
 //! The text encoders: CLIP for the whole text in one vector, T5 for its tokens.
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 
 use crate::Result;
 use crate::backbones::clip::{ClipText, ClipTokenizer};
 use crate::backbones::files::ModelFiles;
 use crate::backbones::index::PipelineIndex;
+use crate::backbones::on_demand::OnDemand;
+use crate::backbones::placement::Placement;
 use crate::backbones::t5::{T5Encoder, T5Tokenizer};
-use crate::backbones::weights::Weights;
 use crate::backbones::words::words_of;
 use crate::backbones::{TextState, Word};
+
+/// The component that is T5.
+const T5: &str = "text_encoder_2";
+
+/// What T5 is computed in: its activations overflow in f16.
+pub fn t5_dtype(dtype: DType) -> DType {
+    match dtype {
+        DType::F16 => DType::F32,
+        other => other,
+    }
+}
 
 /// Both encoders with their tokenizers.
 #[derive(Debug)]
 pub struct TextEncoders {
     clip_tokenizer: ClipTokenizer,
-    clip: ClipText,
+    clip: OnDemand<ClipText>,
     t5_tokenizer: T5Tokenizer,
-    t5: T5Encoder,
+    t5: OnDemand<T5Encoder>,
     dtype: DType,
     name: String,
     pub weight_bytes: u64,
@@ -29,8 +41,7 @@ impl TextEncoders {
         files: &ModelFiles,
         index: &PipelineIndex,
         length: usize,
-        device: &Device,
-        dtype: DType,
+        placement: &Placement,
     ) -> Result<Self> {
         let tokenizer_class = index.class("tokenizer").unwrap_or("nothing");
         let t5_class = index.class("tokenizer_2").unwrap_or("nothing");
@@ -40,46 +51,52 @@ impl TextEncoders {
                  T5TokenizerFast and T5Tokenizer are"
             )));
         }
-        let weights = Weights::open(files, "text_encoder", device, dtype)?;
-        let clip = ClipText::load(files, "text_encoder", &weights, false)?;
+        let own = files.clone();
+        let clip = OnDemand::load(files, "text_encoder", placement, move |weights, _| {
+            ClipText::load(&own, "text_encoder", weights, false)
+        })?;
+        let length_of_clip = clip.shape().max_tokens();
         let clip_tokenizer =
-            ClipTokenizer::load(files, "tokenizer", tokenizer_class, clip.max_tokens())?;
-        let clip_bytes = weights.bytes();
-        // T5's activations overflow in f16.
-        let t5_dtype = match dtype {
-            DType::F16 => DType::F32,
-            other => other,
+            ClipTokenizer::load(files, "tokenizer", tokenizer_class, length_of_clip)?;
+        let for_t5 = Placement {
+            dtype: t5_dtype(placement.dtype),
+            ..placement.clone()
         };
-        let weights = Weights::open(files, "text_encoder_2", device, t5_dtype)?;
+        let own = files.clone();
+        let t5 = OnDemand::load(files, T5, &for_t5, move |weights, residence| {
+            T5Encoder::load(&own, T5, weights, residence)
+        })?;
         Ok(Self {
+            t5_tokenizer: T5Tokenizer::load(files, "tokenizer_2", length)?,
+            dtype: placement.dtype,
+            name: files.name().into(),
+            weight_bytes: clip.weight_bytes + t5.weight_bytes,
             clip_tokenizer,
             clip,
-            t5_tokenizer: T5Tokenizer::load(files, "tokenizer_2", length)?,
-            t5: T5Encoder::load(files, "text_encoder_2", &weights)?,
-            dtype,
-            name: files.name().into(),
-            weight_bytes: clip_bytes + weights.bytes(),
+            t5,
         })
     }
 
     /// Width of the text as the denoiser reads it.
     pub fn width(&self) -> usize {
-        self.t5.hidden()
+        self.t5.shape().hidden()
     }
 
     /// Width of the pooled text.
     pub fn pooled_width(&self) -> usize {
-        self.clip.pooled_width()
+        self.clip.shape().pooled_width()
     }
 
     pub fn encode(&self, text: &str) -> Result<TextState> {
         let clip_ids = self.clip_tokenizer.encode(text)?.ids;
-        self.check_ids(&clip_ids, self.clip.vocabulary(), "tokenizer")?;
+        self.check_ids(&clip_ids, self.clip.shape().vocabulary(), "tokenizer")?;
         let t5_ids = self.t5_tokenizer.encode(text)?.ids;
-        self.check_ids(&t5_ids, self.t5.vocabulary(), "tokenizer_2")?;
+        self.check_ids(&t5_ids, self.t5.shape().vocabulary(), "tokenizer_2")?;
+        let embeds = self.t5.with(|t5| t5.forward(&t5_ids))?;
+        let pooled = self.clip.with(|clip| Ok(clip.forward(&clip_ids)?.pooled))?;
         Ok(TextState {
-            embeds: self.t5.forward(&t5_ids)?.to_dtype(self.dtype)?,
-            pooled: Some(self.clip.forward(&clip_ids)?.pooled),
+            embeds: embeds.to_dtype(self.dtype)?,
+            pooled: Some(pooled),
         })
     }
 

@@ -7,6 +7,10 @@ use candle_core::{D, DType, Tensor};
 use super::cpu;
 use crate::Result;
 
+/// Scores that are held at once where a device has no kernel of ours: at 1024² all scores of a block
+/// would take gigabytes.
+pub const SCORES: usize = 1 << 25;
+
 /// What is attended to: the keys and values of some tokens.
 #[derive(Clone, Debug)]
 pub struct Context(Kind);
@@ -139,6 +143,52 @@ fn attend_masked(
     keep: bool,
     mask: Option<&Tensor>,
 ) -> Result<(Tensor, Option<Tensor>)> {
+    let at_once = queries_at_once(q.dim(0)?, heads, k.dim(1)?);
+    attend_in_parts(q, (k, v), heads, keep, mask, at_once)
+}
+
+/// [`attend_masked`] with the scores of `at_once` queries in memory.
+fn attend_in_parts(
+    q: &Tensor,
+    (k, v): (&Tensor, &Tensor),
+    heads: usize,
+    keep: bool,
+    mask: Option<&Tensor>,
+    at_once: usize,
+) -> Result<(Tensor, Option<Tensor>)> {
+    let queries = q.dim(1)?;
+    if queries <= at_once {
+        return attend_at_once(q, k, v, heads, keep, mask);
+    }
+    let (mut outs, mut maps) = (Vec::new(), Vec::new());
+    for start in (0..queries).step_by(at_once) {
+        let count = at_once.min(queries - start);
+        let mask = mask.map(|mask| mask.narrow(0, start, count)).transpose()?;
+        let part = q.narrow(1, start, count)?.contiguous()?;
+        let (out, map) = attend_at_once(&part, k, v, heads, keep, mask.as_ref())?;
+        outs.push(out);
+        maps.extend(map);
+    }
+    let map = match keep {
+        true => Some(Tensor::cat(&maps, 2)?),
+        false => None,
+    };
+    Ok((Tensor::cat(&outs, 1)?, map))
+}
+
+/// Queries whose scores over so many keys are held at once.
+pub fn queries_at_once(rows: usize, heads: usize, keys: usize) -> usize {
+    (SCORES / (rows * heads * keys).max(1)).max(1)
+}
+
+fn attend_at_once(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+    keep: bool,
+    mask: Option<&Tensor>,
+) -> Result<(Tensor, Option<Tensor>)> {
     let (rows, queries, width) = q.dims3()?;
     let scale = 1.0 / ((width / heads) as f64).sqrt();
     let split = |x: &Tensor| -> Result<Tensor> {
@@ -169,4 +219,35 @@ fn softmax(scores: &Tensor) -> Result<Tensor> {
     };
     debug_assert!(scores.dim(D::Minus1)? > 0);
     Ok(candle_nn::ops::softmax_last_dim(&scores)?.to_dtype(dtype)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn attending_in_parts_gives_what_attending_at_once_gives() {
+        let random = |at: usize, tokens: usize| {
+            let values: Vec<f64> = (0..2 * tokens * 6)
+                .map(|i| ((i * 37 + at * 11) % 23) as f64 / 11.0 - 1.0)
+                .collect();
+            Tensor::from_vec(values, (2, tokens, 6), &Device::Cpu).unwrap()
+        };
+        let (q, k, v) = (random(1, 7), random(2, 7), random(3, 7));
+        let mask = Tensor::tril2(7, DType::F64, &Device::Cpu).unwrap();
+        let of = |at_once, mask| attend_in_parts(&q, (&k, &v), 3, true, mask, at_once).unwrap();
+        let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        for mask in [None, Some(&mask)] {
+            let (whole, whole_map) = of(7, mask);
+            let (parts, map) = of(3, mask);
+            assert_eq!(map.as_ref().unwrap().dims(), [2, 3, 7, 7]);
+            let pairs = [(&whole, &parts), (&whole_map.unwrap(), &map.unwrap())];
+            for (one, other) in pairs {
+                let near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-12;
+                assert!(flat(one).iter().zip(&flat(other)).all(near));
+            }
+        }
+    }
 }

@@ -2,12 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::attention::{Context, attend};
+use super::attention::{Context, attend, queries_at_once};
 use crate::Result;
-
-/// Queries whose scores are held at once where they are held at all: at 1024² all scores of a FLUX
-/// block would take gigabytes.
-const QUERIES: usize = 960;
 
 /// Attention over tokens of which the first `text_tokens` are the text's. `q`, `k`, `v`: (rows,
 /// tokens, heads·dim). Gives a tensor like `q` and, where `keep` asks for them, the probabilities of
@@ -22,14 +18,15 @@ pub fn attend_joint(
     keep: bool,
 ) -> Result<(Tensor, Option<Tensor>)> {
     let context = Context::new(k, v, heads)?;
-    let tokens = q.dim(1)?;
+    let (rows, tokens, _) = q.dims3()?;
+    let at_once = queries_at_once(rows, heads, tokens);
     if !keep && context.holds_few_scores() {
         return attend(q, &context, heads, false);
     }
     let (mut outs, mut maps) = (Vec::new(), Vec::new());
     for (from, to, keep) in [(0, text_tokens, false), (text_tokens, tokens, keep)] {
-        for start in (from..to).step_by(QUERIES) {
-            let part = q.narrow(1, start, QUERIES.min(to - start))?;
+        for start in (from..to).step_by(at_once) {
+            let part = q.narrow(1, start, at_once.min(to - start))?;
             let (out, map) = attend(&part, &context, heads, keep)?;
             outs.push(out);
             if let Some(map) = map {

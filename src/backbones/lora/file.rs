@@ -185,6 +185,11 @@ impl Lora {
         Ok((product * (scale * self.weight))?)
     }
 
+    /// Counts the module with this index as merged.
+    pub fn mark(&self, module: usize) {
+        self.lock().merged.insert(module);
+    }
+
     /// The modules that no tensor was asked for.
     pub fn unmerged(&self) -> Vec<String> {
         let open = self.lock();

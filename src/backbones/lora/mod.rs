@@ -64,6 +64,13 @@ impl Merges {
         self.0.contains_key(name)
     }
 
+    /// Counts what is added to the tensor `name` as merged, where the tensor itself is read later.
+    pub fn mark(&self, name: &str) {
+        for (lora, module) in self.0.get(name).into_iter().flatten() {
+            lora.mark(*module);
+        }
+    }
+
     /// The tensor `name` with what is added to it; in f32 if anything is.
     pub fn add_to(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
         let Some(loras) = self.0.get(name) else {

@@ -1,6 +1,7 @@
 //! Qwen-Image (Wu et al. 2025) and models built like it.
 
 mod config;
+pub mod costs;
 mod text;
 mod transformer;
 mod vae;
@@ -13,10 +14,12 @@ use self::transformer::{Conditions, Streams, Transformer};
 use super::files::ModelFiles;
 use super::index::{Defaults, PipelineIndex};
 use super::layers::patches::{PATCH, pack, unpack};
+use super::placement::Placement;
 use super::scheduler::FlowMatchEuler;
 use super::tap::Tap;
+use super::tiles::Tiles;
 use super::weights::{Weights, weight_paths};
-use super::{Backbone, Conditioning, DenoiserInput, Facts, Half, TapRequest, Tapped, Word};
+use super::{Backbone, Conditioning, Cost, DenoiserInput, Facts, Half, TapRequest, Tapped, Word};
 use crate::sampling::Schedule;
 use crate::{Error, Result};
 
@@ -37,18 +40,16 @@ pub struct QwenImage {
     text: TextEncoder,
     transformer: Transformer,
     vae: vae::Decoder,
+    tiles: Tiles,
+    evaluation_cost: Cost,
     scheduler: FlowMatchEuler,
     device: Device,
     dtype: DType,
 }
 
 impl QwenImage {
-    pub fn load(
-        files: &ModelFiles,
-        index: &PipelineIndex,
-        device: &Device,
-        dtype: DType,
-    ) -> Result<Self> {
+    pub fn load(files: &ModelFiles, index: &PipelineIndex, placement: &Placement) -> Result<Self> {
+        let (device, dtype) = (&placement.device, placement.dtype);
         let expected = [
             ("transformer", "QwenImageTransformer2DModel"),
             ("vae", "AutoencoderKLQwenImage"),
@@ -66,7 +67,7 @@ impl QwenImage {
         }
         let defaults = Defaults::read(files)?;
         let length = defaults.max_sequence_length;
-        let text = TextEncoder::load(files, index, length, (device, dtype))?;
+        let text = TextEncoder::load(files, index, length, placement)?;
         if text.width() != config.joint_attention_dim {
             return Err(files.error(format!(
                 "transformer/config.json: joint_attention_dim is {}, and the text encoder gives {} \
@@ -78,15 +79,12 @@ impl QwenImage {
         let weights = Weights::open(files, "transformer", device, dtype)?;
         let transformer = Transformer::load(config, &weights, dtype)?;
         let mut weight_bytes = text.weight_bytes + weights.bytes();
-        // On the CPU there is no convolution in bf16.
-        let vae_dtype = match dtype {
-            DType::BF16 if device.is_cpu() => DType::F32,
-            other => other,
-        };
+        let vae_dtype = vae_dtype(dtype, device);
         let weights = Weights::open(files, "vae", device, vae_dtype)?;
         let vae = vae::Decoder::load(&vae_config, &weights, vae_dtype)?;
         weight_bytes += weights.bytes();
         let scale = vae_config.scale();
+        let costs = costs::costs(files, placement)?;
         let (glimpsed, after) = transformer.attentions();
         let facts = Facts {
             family: "qwen-image",
@@ -109,6 +107,8 @@ impl QwenImage {
             text,
             transformer,
             vae,
+            tiles: Tiles::new(placement, costs.decode, scale),
+            evaluation_cost: costs.evaluation,
             scheduler,
             device: device.clone(),
             dtype,
@@ -135,6 +135,14 @@ impl QwenImage {
             texts: &Tensor::cat(&texts, 0)?,
             size: (height, width),
         })
+    }
+}
+
+/// What the VAE is computed in: on the CPU there is no convolution in bf16.
+fn vae_dtype(dtype: DType, device: &Device) -> DType {
+    match dtype {
+        DType::BF16 if device.is_cpu() => DType::F32,
+        other => other,
     }
 }
 
@@ -176,12 +184,15 @@ impl Backbone for QwenImage {
     }
 
     fn encode(&self, prompt: &str, negative: Option<&str>, guidance: f64) -> Result<Conditioning> {
+        let negative = negative.filter(|_| guidance > 1.0);
+        let texts: Vec<&str> = std::iter::once(prompt).chain(negative).collect();
+        let mut states = self.text.encode(&texts)?.into_iter();
+        let positive = states
+            .next()
+            .ok_or_else(|| Error::Internal("a text was not encoded".into()))?;
         Ok(Conditioning {
-            positive: self.text.encode(prompt)?,
-            negative: match negative {
-                Some(negative) if guidance > 1.0 => Some(self.text.encode(negative)?),
-                _ => None,
-            },
+            positive,
+            negative: states.next(),
         })
     }
 
@@ -238,6 +249,10 @@ impl Backbone for QwenImage {
         })
     }
 
+    fn evaluation_cost(&self) -> Option<Cost> {
+        Some(self.evaluation_cost)
+    }
+
     /// True classifier-free guidance runs where there is a negative prompt, an empty one included.
     fn evaluations_per_step(&self, negative: Option<&str>, guidance: f64) -> u64 {
         match negative {
@@ -257,7 +272,7 @@ impl Backbone for QwenImage {
     }
 
     fn decode(&self, latents: &Tensor) -> Result<Tensor> {
-        let image = self.vae.forward(&latents.to_device(&self.device)?)?;
+        let image = self.tiles.decode(latents, |tile| self.vae.forward(tile))?;
         Ok(((image * 0.5)? + 0.5)?.clamp(0f32, 1f32)?)
     }
 }

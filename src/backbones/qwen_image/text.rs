@@ -1,12 +1,11 @@
 //! The prompt as the denoiser reads it.
 
-use candle_core::{DType, Device};
-
 use crate::backbones::files::ModelFiles;
 use crate::backbones::index::PipelineIndex;
+use crate::backbones::on_demand::OnDemand;
+use crate::backbones::placement::Placement;
 use crate::backbones::qwen_text::{self, Qwen2Tokenizer, QwenText};
 use crate::backbones::vocabulary::Tokens;
-use crate::backbones::weights::Weights;
 use crate::backbones::words::words_of;
 use crate::backbones::{TextState, Word};
 use crate::{Error, Result};
@@ -22,11 +21,14 @@ const DROPPED: usize = 34;
 const TOKENIZER_MAX_LENGTH: usize = 1024;
 const MAX_SEQUENCE_LENGTH: usize = 512;
 
+/// The component that is the encoder.
+const COMPONENT: &str = "text_encoder";
+
 /// The encoder with its tokenizer.
 #[derive(Debug)]
 pub struct TextEncoder {
     tokenizer: Qwen2Tokenizer,
-    encoder: QwenText,
+    encoder: OnDemand<QwenText>,
     /// Tokens that the denoiser is given at most.
     kept: usize,
     name: String,
@@ -39,7 +41,7 @@ impl TextEncoder {
         files: &ModelFiles,
         index: &PipelineIndex,
         length: Option<usize>,
-        (device, dtype): (&Device, DType),
+        placement: &Placement,
     ) -> Result<Self> {
         let kept = length.unwrap_or(MAX_SEQUENCE_LENGTH);
         if kept == 0 || kept > TOKENIZER_MAX_LENGTH {
@@ -51,37 +53,51 @@ impl TextEncoder {
         let class = index.class("tokenizer").unwrap_or("nothing");
         let length = TOKENIZER_MAX_LENGTH + DROPPED;
         let tokenizer = Qwen2Tokenizer::load(files, "tokenizer", class, length)?;
-        let weights = Weights::open(files, "text_encoder", device, dtype)?;
+        let own = files.clone();
+        let encoder = OnDemand::load(files, COMPONENT, placement, move |weights, residence| {
+            QwenText::load(&own, COMPONENT, weights, length, residence)
+        })?;
         Ok(Self {
             tokenizer,
-            encoder: QwenText::load(files, "text_encoder", &weights, length)?,
+            weight_bytes: encoder.weight_bytes,
+            encoder,
             kept,
             name: files.name().into(),
-            weight_bytes: weights.bytes(),
         })
     }
 
     /// Width of the text as the denoiser reads it.
     pub fn width(&self) -> usize {
-        self.encoder.hidden()
+        self.encoder.shape().hidden()
     }
 
-    /// A text as the denoiser reads it: no padding, so no mask is needed.
-    pub fn encode(&self, text: &str) -> Result<TextState> {
+    /// Texts as the denoiser reads them: no padding, so no mask is needed. An encoder that is read for
+    /// it is read once.
+    pub fn encode(&self, texts: &[&str]) -> Result<Vec<TextState>> {
+        let ids = texts.iter().map(|text| self.ids(text));
+        let ids = ids.collect::<Result<Vec<_>>>()?;
+        let states = self.encoder.with(|encoder| encoder.forward(&ids))?;
+        let states = states.iter().zip(&ids).map(|(states, ids)| {
+            let kept = (ids.len() - DROPPED).min(self.kept);
+            Ok(TextState {
+                embeds: states.narrow(1, DROPPED, kept)?.contiguous()?,
+                pooled: None,
+            })
+        });
+        states.collect()
+    }
+
+    /// A text's tokens, each of which the encoder has to know.
+    fn ids(&self, text: &str) -> Result<Vec<u32>> {
         let ids = self.tokens(text)?.ids;
-        let known = self.encoder.vocabulary();
+        let known = self.encoder.shape().vocabulary();
         if let Some(id) = ids.iter().find(|id| **id as usize >= known) {
             return Err(Error::model(
                 self.name.clone(),
                 format!("its tokenizer gives the id {id}, and its text encoder knows {known} ids"),
             ));
         }
-        let states = self.encoder.forward(&ids)?;
-        let kept = (ids.len() - DROPPED).min(self.kept);
-        Ok(TextState {
-            embeds: states.narrow(1, DROPPED, kept)?.contiguous()?,
-            pooled: None,
-        })
+        Ok(ids)
     }
 
     /// The text's words by the tokens that the denoiser is given.

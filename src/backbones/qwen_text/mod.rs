@@ -14,6 +14,8 @@ use super::layers::activation::Activation;
 use super::layers::attention::{Context, attend_causal};
 use super::layers::linear::Linear;
 use super::layers::norm::RmsNorm;
+use super::on_demand::Layers;
+use super::placement::Residence;
 use super::weights::{Scope, Weights};
 use crate::Result;
 
@@ -31,39 +33,42 @@ const LEFT_OVER: [(&str, &str); 3] = [
 #[derive(Debug)]
 pub struct QwenText {
     tokens: Tensor,
-    layers: Vec<Layer>,
+    layers: Layers<Layer>,
     norm: RmsNorm,
     config: Config,
     device: Device,
 }
 
 impl QwenText {
-    /// Reads `component`'s configuration and tensors, for texts of at most `length` tokens.
+    /// Reads `component`'s configuration and tensors, those of its layers now or when they run, for
+    /// texts of at most `length` tokens.
     pub fn load(
         files: &ModelFiles,
         component: &str,
         weights: &Weights,
         length: usize,
+        residence: Residence,
     ) -> Result<Self> {
         let config = Config::read(files, component, length)?;
-        // Published files have the language model under `model`, newer libraries one level further
-        // down.
-        let root = match weights.has_under("model.language_model") {
-            true => weights.root("model.language_model"),
-            false => weights.root("model"),
-        };
+        let root = root(weights);
         let text = Self {
             tokens: root
                 .at("embed_tokens")
                 .tensor("weight", &[config.vocab_size, config.hidden_size])?,
-            layers: (0..config.num_hidden_layers)
-                .map(|i| Layer::load(&root.at("layers").at(i), &config))
-                .collect::<Result<_>>()?,
+            layers: {
+                let config = config.clone();
+                let count = config.num_hidden_layers;
+                Layers::load(weights, residence, count, move |weights, i| {
+                    Layer::load(&self::root(weights).at("layers").at(i), &config)
+                })?
+            },
             norm: RmsNorm::load(&root.at("norm"), config.hidden_size, config.rms_norm_eps)?,
             device: weights.device().clone(),
             config,
         };
-        weights.finish(&LEFT_OVER);
+        if residence == Residence::Kept {
+            weights.finish(&LEFT_OVER);
+        }
         Ok(text)
     }
 
@@ -77,16 +82,33 @@ impl QwenText {
         self.config.vocab_size
     }
 
-    /// Token ids, each below [`QwenText::vocabulary`], to the last hidden states after the final
-    /// norm, (1, tokens, hidden).
-    pub fn forward(&self, ids: &[u32]) -> Result<Tensor> {
-        let index = Tensor::new(ids, &self.device)?;
-        let mut x = self.tokens.index_select(&index, 0)?.unsqueeze(0)?;
-        let angles = Angles::new(ids.len(), self.config.head(), self.config.theta(), &x)?;
-        for layer in &self.layers {
-            x = layer.forward(&x, &angles)?;
-        }
-        self.norm.forward(&x)
+    /// Token ids of several texts, each id below [`QwenText::vocabulary`], to each text's last
+    /// hidden states after the final norm, (1, tokens, hidden).
+    pub fn forward(&self, texts: &[Vec<u32>]) -> Result<Vec<Tensor>> {
+        let begun = texts.iter().map(|ids| {
+            let index = Tensor::new(ids.as_slice(), &self.device)?;
+            let x = self.tokens.index_select(&index, 0)?.unsqueeze(0)?;
+            let angles = Angles::new(ids.len(), self.config.head(), self.config.theta(), &x)?;
+            Ok((x, angles))
+        });
+        let mut states = begun.collect::<Result<Vec<_>>>()?;
+        self.layers.each(|layer| {
+            for (x, angles) in &mut states {
+                *x = layer.forward(x, angles)?;
+            }
+            Ok(())
+        })?;
+        let states = states.iter().map(|(x, _)| self.norm.forward(x));
+        states.collect()
+    }
+}
+
+/// Where the language model is: published files have it under `model`, newer libraries one level
+/// further down.
+fn root(weights: &Weights) -> Scope<'_> {
+    match weights.has_under("model.language_model") {
+        true => weights.root("model.language_model"),
+        false => weights.root("model"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Stable Diffusion XL (Podell et al. 2023) and models built like it.
 
 mod config;
+pub mod costs;
 mod text;
 mod unet;
 
@@ -11,11 +12,13 @@ use self::text::TextEncoders;
 use self::unet::{Conditions, Halfway, Unet};
 use super::files::ModelFiles;
 use super::index::{Defaults, PipelineIndex};
+use super::placement::Placement;
 use super::scheduler::DiscreteSampler;
 use super::tap::Tap;
+use super::tiles::Tiles;
 use super::vae::{self, tiny, tiny::TinyDecoder};
 use super::weights::{Weights, weight_paths};
-use super::{Backbone, Conditioning, DenoiserInput, Facts, Half, TapRequest, Tapped, Word};
+use super::{Backbone, Conditioning, Cost, DenoiserInput, Facts, Half, TapRequest, Tapped, Word};
 use crate::sampling::Schedule;
 use crate::{Error, Result};
 
@@ -38,6 +41,8 @@ pub struct Sdxl {
     text: TextEncoders,
     unet: Unet,
     vae: vae::Decoder,
+    tiles: Tiles,
+    evaluation_cost: Cost,
     vae_config: vae::Config,
     preview: Option<TinyDecoder>,
     scheduler: DiscreteSampler,
@@ -48,16 +53,12 @@ pub struct Sdxl {
 }
 
 impl Sdxl {
-    pub fn load(
-        files: &ModelFiles,
-        index: &PipelineIndex,
-        device: &Device,
-        dtype: DType,
-    ) -> Result<Self> {
+    pub fn load(files: &ModelFiles, index: &PipelineIndex, placement: &Placement) -> Result<Self> {
+        let (device, dtype) = (&placement.device, placement.dtype);
         let expected = [("unet", "UNet2DConditionModel"), ("vae", "AutoencoderKL")];
         index.check(files, &expected)?;
         let scheduler = DiscreteSampler::load(files)?;
-        let text = TextEncoders::load(files, index, device, dtype)?;
+        let text = TextEncoders::load(files, index, placement)?;
         let unet_config = UnetConfig::read(files)?;
         check_widths(files, &unet_config, &text)?;
         let vae_config = vae::Config::read(files)?;
@@ -80,6 +81,7 @@ impl Sdxl {
         let (height, width) = unet_config
             .sample_size
             .unwrap_or((DEFAULT_SAMPLE_SIZE, DEFAULT_SAMPLE_SIZE));
+        let costs = costs::costs(files, index, placement)?;
         let defaults = Defaults::read(files)?;
         let attentions = unet.cross_attentions();
         let glimpsed = [attentions.down, attentions.mid.clone()].concat();
@@ -104,6 +106,8 @@ impl Sdxl {
             text,
             unet,
             vae,
+            tiles: Tiles::new(placement, costs.decode, scale),
+            evaluation_cost: costs.evaluation,
             vae_config,
             preview: preview.map(|(decoder, _)| decoder),
             scheduler,
@@ -254,13 +258,19 @@ impl Backbone for Sdxl {
     }
 
     fn encode(&self, prompt: &str, negative: Option<&str>, guidance: f64) -> Result<Conditioning> {
-        let positive = self.text.encode(prompt)?;
-        let negative = if guidance <= 1.0 {
-            None
-        } else if let (None, true) = (negative, self.zeros_without_negative) {
-            Some(TextEncoders::zeros_like(&positive)?)
-        } else {
-            Some(self.text.encode(negative.unwrap_or(""))?)
+        let zeros = negative.is_none() && self.zeros_without_negative;
+        if guidance > 1.0 && !zeros {
+            let texts = [prompt, negative.unwrap_or_default()];
+            let [positive, negative] = self.text.encode(texts)?;
+            return Ok(Conditioning {
+                positive,
+                negative: Some(negative),
+            });
+        }
+        let [positive] = self.text.encode([prompt])?;
+        let negative = match guidance > 1.0 {
+            true => Some(TextEncoders::zeros_like(&positive)?),
+            false => None,
         };
         Ok(Conditioning { positive, negative })
     }
@@ -308,9 +318,13 @@ impl Backbone for Sdxl {
         Ok((out, tap.finish()))
     }
 
+    fn evaluation_cost(&self) -> Option<Cost> {
+        Some(self.evaluation_cost)
+    }
+
     fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let config = &self.vae_config;
-        let latents = latents.to_dtype(DType::F32)?;
+        let latents = latents.to_device(&self.device)?.to_dtype(DType::F32)?;
         let latents = match (&config.latents_mean, &config.latents_std) {
             (Some(mean), Some(std)) => {
                 let per_channel = |values: &[f32]| -> Result<Tensor> {
@@ -322,7 +336,7 @@ impl Backbone for Sdxl {
             // This pipeline does not look at shift_factor.
             _ => (latents / config.scaling_factor)?,
         };
-        let image = self.vae.forward(&latents)?;
+        let image = self.tiles.decode(&latents, |tile| self.vae.forward(tile))?;
         Ok(((image * 0.5)? + 0.5)?.clamp(0f32, 1f32)?)
     }
 

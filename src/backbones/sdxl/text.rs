@@ -1,19 +1,20 @@
 //! The text encoders of a pipeline: one or two CLIPs side by side.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 
 use crate::Result;
 use crate::backbones::clip::{ClipOutput, ClipText, ClipTokenizer, concatenated};
 use crate::backbones::files::ModelFiles;
 use crate::backbones::index::PipelineIndex;
-use crate::backbones::weights::Weights;
+use crate::backbones::on_demand::OnDemand;
+use crate::backbones::placement::Placement;
 use crate::backbones::words::words_of;
 use crate::backbones::{TextState, Word};
 
 /// Encoders with their tokenizers.
 #[derive(Debug)]
 pub struct TextEncoders {
-    encoders: Vec<(ClipTokenizer, ClipText)>,
+    encoders: Vec<(ClipTokenizer, OnDemand<ClipText>)>,
     /// Which encoder's pooled state is used.
     pooled: usize,
     name: String,
@@ -23,12 +24,7 @@ pub struct TextEncoders {
 const PROJECTED: &str = "CLIPTextModelWithProjection";
 
 impl TextEncoders {
-    pub fn load(
-        files: &ModelFiles,
-        index: &PipelineIndex,
-        device: &Device,
-        dtype: DType,
-    ) -> Result<Self> {
+    pub fn load(files: &ModelFiles, index: &PipelineIndex, placement: &Placement) -> Result<Self> {
         let mut encoders = Vec::new();
         let mut pooled = None;
         let mut weight_bytes = 0;
@@ -54,14 +50,16 @@ impl TextEncoders {
                     "model_index.json: there is a {component} and no {tokenizer}"
                 )));
             };
-            let weights = Weights::open(files, component, device, dtype)?;
-            let encoder = ClipText::load(files, component, &weights, projected)?;
-            weight_bytes += weights.bytes();
+            let own = files.clone();
+            let encoder = OnDemand::load(files, component, placement, move |weights, _| {
+                ClipText::load(&own, component, weights, projected)
+            })?;
+            weight_bytes += encoder.weight_bytes;
             if projected && pooled.is_none() {
                 pooled = Some(encoders.len());
             }
-            let tokenizer =
-                ClipTokenizer::load(files, tokenizer, tokenizer_class, encoder.max_tokens())?;
+            let length = encoder.shape().max_tokens();
+            let tokenizer = ClipTokenizer::load(files, tokenizer, tokenizer_class, length)?;
             encoders.push((tokenizer, encoder));
         }
         let Some(pooled) = pooled else {
@@ -86,36 +84,48 @@ impl TextEncoders {
 
     /// Width of the text as the denoiser reads it.
     pub fn width(&self) -> usize {
-        self.encoders.iter().map(|(_, e)| e.hidden()).sum()
+        self.encoders.iter().map(|(_, e)| e.shape().hidden()).sum()
     }
 
     /// Width of the pooled text.
     pub fn pooled_width(&self) -> usize {
-        self.encoders[self.pooled].1.pooled_width()
+        self.encoders[self.pooled].1.shape().pooled_width()
     }
 
-    pub fn encode(&self, text: &str) -> Result<TextState> {
-        let outputs = self
-            .encoders
-            .iter()
-            .map(|(tokenizer, encoder)| {
-                let ids = tokenizer.encode(text)?.ids;
-                if let Some(id) = ids.iter().find(|id| **id as usize >= encoder.vocabulary()) {
-                    return Err(crate::Error::model(
-                        self.name.clone(),
-                        format!(
-                            "its tokenizer gives the id {id}, and its text encoder knows {} ids",
-                            encoder.vocabulary()
-                        ),
-                    ));
+    /// Each of the texts as the denoiser reads it. An encoder that is read for it is read once.
+    pub fn encode<const N: usize>(&self, texts: [&str; N]) -> Result<[TextState; N]> {
+        let mut outputs: [Vec<ClipOutput>; N] = std::array::from_fn(|_| Vec::new());
+        for (tokenizer, encoder) in &self.encoders {
+            let known = encoder.shape().vocabulary();
+            let ids = texts.map(|text| self.ids(tokenizer, known, text));
+            encoder.with(|encoder| {
+                for (outputs, ids) in outputs.iter_mut().zip(ids) {
+                    outputs.push(encoder.forward(&ids?)?);
                 }
-                encoder.forward(&ids)
+                Ok(())
+            })?;
+        }
+        let states = outputs.iter().map(|outputs| {
+            Ok(TextState {
+                embeds: concatenated(outputs)?,
+                pooled: Some(outputs[self.pooled].pooled.clone()),
             })
-            .collect::<Result<Vec<ClipOutput>>>()?;
-        Ok(TextState {
-            embeds: concatenated(&outputs)?,
-            pooled: Some(outputs[self.pooled].pooled.clone()),
-        })
+        });
+        let states = states.collect::<Result<Vec<_>>>()?;
+        <[TextState; N]>::try_from(states)
+            .map_err(|_| crate::Error::Internal("a text was not encoded".into()))
+    }
+
+    /// A text's tokens, each of which the encoder has to know.
+    fn ids(&self, tokenizer: &ClipTokenizer, known: usize, text: &str) -> Result<Vec<u32>> {
+        let ids = tokenizer.encode(text)?.ids;
+        match ids.iter().find(|id| **id as usize >= known) {
+            None => Ok(ids),
+            Some(id) => Err(crate::Error::model(
+                self.name.clone(),
+                format!("its tokenizer gives the id {id}, and its text encoder knows {known} ids"),
+            )),
+        }
     }
 
     /// What stands for an absent negative prompt where the pipeline forces zeros.

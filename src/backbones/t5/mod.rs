@@ -13,6 +13,8 @@ use super::files::ModelFiles;
 use super::layers::activation::Activation;
 use super::layers::linear::Linear;
 use super::layers::norm::RmsNorm;
+use super::on_demand::Layers;
+use super::placement::Residence;
 use super::weights::{Scope, Weights};
 use crate::Result;
 
@@ -101,7 +103,7 @@ pub struct T5Encoder {
     tokens: Tensor,
     /// (buckets, heads): the first layer's, which all share.
     distances: Tensor,
-    layers: Vec<Layer>,
+    layers: Layers<Layer>,
     final_norm: RmsNorm,
     config: Config,
     device: Device,
@@ -116,8 +118,13 @@ const LEFT_OVER: [(&str, &str); 4] = [
 ];
 
 impl T5Encoder {
-    /// Reads `component`'s configuration and tensors.
-    pub fn load(files: &ModelFiles, component: &str, weights: &Weights) -> Result<Self> {
+    /// Reads `component`'s configuration and tensors, those of its layers now or when they run.
+    pub fn load(
+        files: &ModelFiles,
+        component: &str,
+        weights: &Weights,
+        residence: Residence,
+    ) -> Result<Self> {
         let config = Config::read(files, component)?;
         let act = config.feed_forward(files, component)?;
         let top = weights.root("");
@@ -133,9 +140,13 @@ impl T5Encoder {
                 "weight",
                 &[config.relative_attention_num_buckets, config.num_heads],
             )?,
-            layers: (0..config.num_layers)
-                .map(|i| Layer::load(&root.at("block").at(i).at("layer"), &config, act))
-                .collect::<Result<_>>()?,
+            layers: {
+                let config = config.clone();
+                Layers::load(weights, residence, config.num_layers, move |weights, i| {
+                    let block = weights.root("").at("encoder").at("block").at(i);
+                    Layer::load(&block.at("layer"), &config, act)
+                })?
+            },
             final_norm: RmsNorm::load(
                 &root.at("final_layer_norm"),
                 config.d_model,
@@ -144,7 +155,9 @@ impl T5Encoder {
             device: weights.device().clone(),
             config,
         };
-        weights.finish(&LEFT_OVER);
+        if residence == Residence::Kept {
+            weights.finish(&LEFT_OVER);
+        }
         Ok(encoder)
     }
 
@@ -164,9 +177,10 @@ impl T5Encoder {
         let index = Tensor::new(ids, &self.device)?;
         let mut x = self.tokens.index_select(&index, 0)?.unsqueeze(0)?;
         let bias = self.position_bias(ids.len())?;
-        for layer in &self.layers {
+        self.layers.each(|layer| {
             x = layer.forward(&x, &bias)?;
-        }
+            Ok(())
+        })?;
         self.final_norm.forward(&x)
     }
 

@@ -18,6 +18,7 @@ use super::checkpoint;
 use super::files::ModelFiles;
 use super::gguf::{self, Gguf};
 use super::lora::Merges;
+use super::on_demand::Source;
 use crate::Result;
 
 /// A component's tensors by name. Which of them were taken is remembered, so that
@@ -141,6 +142,30 @@ impl Weights {
         &self.device
     }
 
+    /// What opens the same tensors again.
+    pub fn source(&self) -> Source {
+        Source {
+            files: self.files.clone(),
+            component: self.component.clone(),
+            device: self.device.clone(),
+            dtype: self.dtype,
+        }
+    }
+
+    /// Every tensor's name and the bytes that it takes once it is loaded.
+    pub fn sizes(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.index.iter().map(|(name, entry)| {
+            let numbers = entry.shape().iter().product::<usize>();
+            let bytes = match &entry.stored {
+                Stored::Gguf(info) if info.is_quantized() && !self.merges.change(name) => {
+                    numbers / info.dtype.block_size() * info.dtype.type_size()
+                }
+                _ => numbers * self.dtype.size_in_bytes(),
+            };
+            (name.as_str(), bytes as u64)
+        })
+    }
+
     /// Bytes of the tensors taken so far, as loaded.
     pub fn bytes(&self) -> u64 {
         self.bytes.get()
@@ -203,6 +228,7 @@ impl Weights {
         let bytes = shape.iter().product::<usize>() * self.dtype.size_in_bytes();
         self.bytes.set(self.bytes.get() + bytes as u64);
         if self.files.audit().is_some() {
+            self.merges.mark(name);
             // One number stands for all: a model of any size is put together in little memory.
             let zero = Tensor::zeros((), self.dtype, &self.device)?;
             return Ok(zero.broadcast_as(shape)?);

@@ -9,7 +9,7 @@ use crate::engine::{Engine, Limits};
 use crate::evaluation::plots;
 use crate::evaluation::{Measured, Order, Progress, RewriteOrder, evaluate, sample, text, weakest};
 use crate::foresight::Foresight;
-use crate::models::{ModelOptions, Models};
+
 use crate::probe::Probe;
 use crate::probe::prompts::Source;
 use crate::scorers::Scorer;
@@ -215,14 +215,7 @@ impl Bench {
                 probes
             }
         };
-        let models = Arc::new(Models::discover(ModelOptions {
-            model: globals.model.clone(),
-            probes: Some(probes),
-            loras: globals.lora.clone(),
-            denoiser: globals.denoiser.clone(),
-            config: globals.model_config.clone(),
-            scorers: globals.scorer.iter().cloned().collect(),
-        })?);
+        let models = Arc::new(globals.models_with(probes)?);
         Ok(Foresight {
             engine: Engine::start(models.clone(), Limits::default())?,
             models,

@@ -99,7 +99,7 @@ impl Decoder {
     }
 
     /// Latents as the denoiser leaves them (rows, channels, height, width) → (rows, 3, height',
-    /// width'), −1 to 1, f32.
+    /// width'), around −1 to 1, f32.
     pub fn forward(&self, latents: &Tensor) -> Result<Tensor> {
         let mut x = latents
             .to_dtype(DType::F32)?
@@ -124,7 +124,6 @@ impl Decoder {
         let x = self.conv_out.forward(&x)?;
         Ok(x.permute((0, 3, 1, 2))?
             .contiguous()?
-            .to_dtype(DType::F32)?
-            .clamp(-1f32, 1f32)?)
+            .to_dtype(DType::F32)?)
     }
 }
