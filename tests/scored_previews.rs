@@ -170,6 +170,7 @@ fn collect(folder: &Path, models: &Models, metrics: &[&str]) -> foreseed::Result
         tap: &facts.default_tap,
         source: &Source::file(&prompts)?,
         decoding: Default::default(),
+        share: foreseed::probe::claims::Share::WHOLE,
     };
     order.collect(folder, &|_| ())
 }

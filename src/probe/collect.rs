@@ -1,16 +1,19 @@
 //! Runs trajectories to learn from: taps them, finishes them, scores them, and keeps what was seen. A
 //! prompt at a time goes to disk, whole or not at all, so that a kill loses the prompt in work and
-//! running again goes on after it.
+//! running again goes on after it. Several processes can collect into one folder: each works on what
+//! no other has claimed.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::claims::{Claim, Share};
 use super::preview::Decoding;
-use super::prompts::Source;
+use super::prompts::{Asked, Source};
 use super::random::Random;
 use super::reading::Reader;
 use super::run::{run, words_wrong};
-use super::shard::{Also, Group, Manifest, Measure, Outcome, shard_path};
+use super::shard::{Also, Group, Manifest, Measure, Outcome, ShardName};
 use crate::backbones::{Backbone, Facts, TapRequest};
 use crate::candidate::{Seed, Settings};
 use crate::scorers::Scorer;
@@ -32,12 +35,14 @@ pub struct Order<'a> {
     pub source: &'a Source,
     /// What decodes the previews.
     pub decoding: Decoding,
+    /// Which of the prompts.
+    pub share: Share,
 }
 
 /// How far a collection has come; a trajectory counts 1 for each of its steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CollectProgress {
-    /// Found on disk already.
+    /// Found on disk already, or collected by another process.
     Skipped {
         prompts: usize,
     },
@@ -53,7 +58,12 @@ pub struct Kept {
     pub trajectories: usize,
     /// Prompts that were there before.
     pub before: usize,
+    /// Prompts that other processes collected meanwhile.
+    pub by_others: usize,
 }
+
+/// How long to wait for what other processes work on.
+const WAIT: Duration = Duration::from_millis(500);
 
 /// How many of the tapped blocks, the first ones, a glimpse shows.
 pub fn early_of(tap: &[String], facts: &Facts) -> usize {
@@ -120,7 +130,8 @@ impl Order<'_> {
         seeds
     }
 
-    /// Collects into `folder` what is not there yet.
+    /// Collects into `folder` what is not there yet and no other process works on, and waits for what
+    /// others do: what one of them leaves unfinished is taken up.
     pub fn collect(&self, folder: &Path, progress: &dyn Fn(CollectProgress)) -> Result<Kept> {
         if let Some(step) = self
             .at_steps
@@ -135,75 +146,121 @@ impl Order<'_> {
         }
         let manifest = self.manifest()?;
         manifest.claim(folder)?;
-        let tap = self.tap();
-        let early = manifest.early;
-        let mut before = 0;
-        for (index, asked) in self.source.prompts.iter().enumerate() {
-            let path = shard_path(folder, index);
-            if path.exists() {
-                before += 1;
-                progress(CollectProgress::Skipped { prompts: 1 });
-                continue;
+        let prompts = self.source.prompts.iter().enumerate();
+        let mut open: Vec<(ShardName, usize, &Asked)> = prompts
+            .filter(|(index, _)| self.share.holds(*index))
+            .map(|(index, asked)| {
+                let seeds = self.seeds_of(index);
+                (
+                    ShardName::new(&manifest, index, &asked.prompt, &seeds),
+                    index,
+                    asked,
+                )
+            })
+            .collect();
+        let prompts = open.len();
+        let skipped = |shards: usize| {
+            (0..shards).for_each(|_| progress(CollectProgress::Skipped { prompts: 1 }));
+        };
+        open.retain(|(shard, ..)| !shard.is_in(folder));
+        let before = prompts - open.len();
+        skipped(before);
+        let mut own = 0;
+        while !open.is_empty() {
+            let mut claimed = Vec::new();
+            for (shard, index, asked) in open {
+                let Some(claim) = Claim::take(folder, shard.name())? else {
+                    claimed.push((shard, index, asked));
+                    continue;
+                };
+                // Another process may have finished it since it was looked for.
+                if shard.is_in(folder) {
+                    skipped(1);
+                    continue;
+                }
+                self.collect_one(&shard.path(folder), index, asked, progress)?;
+                own += 1;
+                drop(claim);
             }
-            let words = self.backbone.words(&asked.prompt)?;
-            let seeds = self.seeds_of(index);
-            let runs = run(
-                self.backbone,
-                &asked.prompt,
-                &seeds,
-                self.settings,
-                (self.at_steps, &tap),
-                &|| {
-                    progress(CollectProgress::Stepped {
-                        trajectories: seeds.len(),
-                    });
-                },
-            )?;
-            let mut reader = Reader {
-                backbone: self.backbone,
-                prompt: &asked.prompt,
-                words: &words,
-                blocks: (&tap.blocks, early),
-                middle: tap.middle,
-                decoding: self.decoding,
-                scorers: self.scorers.iter().map(Arc::as_ref).collect(),
-                text: None,
-            };
-            let mut outcomes = Vec::with_capacity(runs.len());
-            for run in runs {
-                let (seen, mut previews): (Vec<_>, Vec<_>) =
-                    reader.read(&run.observations)?.into_iter().unzip();
-                let scores = self.scorers.iter().map(|scorer| {
-                    let score = scorer.score(&asked.prompt, &run.picture)?;
-                    let wrong = words_wrong(&words, &score);
-                    Ok((scorer.metric().to_owned(), score.value, wrong))
-                });
-                let mut scores = scores.collect::<Result<Vec<_>>>()?.into_iter();
-                let (_, score, words_wrong) = scores
-                    .next()
-                    .ok_or_else(|| Error::Internal("a collection without a scorer".into()))?;
-                let also = scores.map(|(metric, score, words_wrong)| Also {
-                    metric,
-                    score,
-                    words_wrong,
-                    // The first of what is left at each step.
-                    previews: previews.iter_mut().map(|own| own.remove(0)).collect(),
-                });
-                outcomes.push(Outcome {
-                    seed: run.seed.0,
-                    seen,
-                    score,
-                    words_wrong,
-                    also: also.collect(),
-                });
+            open = claimed;
+            let waiting = open.len();
+            open.retain(|(shard, ..)| !shard.is_in(folder));
+            skipped(waiting - open.len());
+            if !open.is_empty() {
+                std::thread::sleep(WAIT);
             }
-            let text = reader.into_text()?;
-            Group::write(&path, &asked.prompt, &asked.scene, &text, &outcomes)?;
         }
         Ok(Kept {
-            prompts: self.source.prompts.len(),
-            trajectories: self.source.prompts.len() * self.seeds,
+            prompts,
+            trajectories: prompts * self.seeds,
             before,
+            by_others: prompts - before - own,
         })
+    }
+
+    /// Runs and scores one prompt's seeds, and writes its shard.
+    fn collect_one(
+        &self,
+        path: &Path,
+        index: usize,
+        asked: &Asked,
+        progress: &dyn Fn(CollectProgress),
+    ) -> Result<()> {
+        let tap = self.tap();
+        let early = early_of(self.tap, self.backbone.facts());
+        let words = self.backbone.words(&asked.prompt)?;
+        let seeds = self.seeds_of(index);
+        let runs = run(
+            self.backbone,
+            &asked.prompt,
+            &seeds,
+            self.settings,
+            (self.at_steps, &tap),
+            &|| {
+                progress(CollectProgress::Stepped {
+                    trajectories: seeds.len(),
+                });
+            },
+        )?;
+        let mut reader = Reader {
+            backbone: self.backbone,
+            prompt: &asked.prompt,
+            words: &words,
+            blocks: (&tap.blocks, early),
+            middle: tap.middle,
+            decoding: self.decoding,
+            scorers: self.scorers.iter().map(Arc::as_ref).collect(),
+            text: None,
+        };
+        let mut outcomes = Vec::with_capacity(runs.len());
+        for run in runs {
+            let (seen, mut previews): (Vec<_>, Vec<_>) =
+                reader.read(&run.observations)?.into_iter().unzip();
+            let scores = self.scorers.iter().map(|scorer| {
+                let score = scorer.score(&asked.prompt, &run.picture)?;
+                let wrong = words_wrong(&words, &score);
+                Ok((scorer.metric().to_owned(), score.value, wrong))
+            });
+            let mut scores = scores.collect::<Result<Vec<_>>>()?.into_iter();
+            let (_, score, words_wrong) = scores
+                .next()
+                .ok_or_else(|| Error::Internal("a collection without a scorer".into()))?;
+            let also = scores.map(|(metric, score, words_wrong)| Also {
+                metric,
+                score,
+                words_wrong,
+                // The first of what is left at each step.
+                previews: previews.iter_mut().map(|own| own.remove(0)).collect(),
+            });
+            outcomes.push(Outcome {
+                seed: run.seed.0,
+                seen,
+                score,
+                words_wrong,
+                also: also.collect(),
+            });
+        }
+        let text = reader.into_text()?;
+        Group::write(path, &asked.prompt, &asked.scene, &text, &outcomes)
     }
 }

@@ -63,8 +63,9 @@ impl Manifest {
         let path = folder.join(Self::NAME);
         if !path.exists() {
             let text = serde_json::to_vec_pretty(self).map_err(|e| broken(&path, e))?;
-            return write_whole(&path, &text);
+            write_whole(&path, &text)?;
         }
+        // Another process may have written one at the same time.
         let there = Self::read(folder)?;
         match there.difference(self) {
             None => Ok(()),
@@ -77,6 +78,17 @@ impl Manifest {
                 "Collect into another folder, or with the settings of this one",
             )),
         }
+    }
+
+    /// All settings but where the prompts come from and how many seeds each got, as bytes that are
+    /// equal where they are.
+    pub fn kind(&self) -> Vec<u8> {
+        let kind = Self {
+            prompts: String::new(),
+            seeds: 0,
+            ..self.clone()
+        };
+        serde_json::to_vec(&kind).unwrap_or_default()
     }
 
     /// The same set as one that was scored by `metric` alone; the error lists what it was scored by.

@@ -10,6 +10,7 @@
 
 pub mod anchor;
 pub mod calibration;
+pub mod claims;
 pub mod collect;
 pub mod collected;
 pub mod features;

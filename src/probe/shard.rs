@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 pub use super::collected::Collected;
 use super::features::{Before, Features, Layout, Seen, Text};
 pub use super::manifest::{Manifest, Measure};
 use super::preview::Preview;
 use super::tensors::{deserialize, serialize};
+use crate::candidate::Seed;
 use crate::pictures::write_whole;
 use crate::{Error, Result};
 
@@ -101,9 +103,45 @@ struct Said {
     words_wrong: Vec<Vec<Option<bool>>>,
 }
 
-/// The file of the prompt with this index.
-pub fn shard_path(folder: &Path, index: usize) -> PathBuf {
-    folder.join(format!("{index:06}.safetensors"))
+/// What the file of a prompt is called: by its place among the prompts, and by a digest of what it
+/// holds, so that the files of several machines can be copied into one folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardName {
+    index: usize,
+    name: String,
+}
+
+impl ShardName {
+    pub fn new(manifest: &Manifest, index: usize, prompt: &str, seeds: &[Seed]) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(manifest.kind());
+        hash.update(prompt.as_bytes());
+        for seed in seeds {
+            hash.update(seed.0.to_le_bytes());
+        }
+        let digest = hash.finalize();
+        let digest: String = digest[..4].iter().map(|b| format!("{b:02x}")).collect();
+        Self {
+            index,
+            name: format!("{index:06}-{digest}"),
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn path(&self, folder: &Path) -> PathBuf {
+        folder.join(format!("{}.safetensors", self.name))
+    }
+
+    /// Whether the folder has it, by this name or by its place alone, as it was called once.
+    pub fn is_in(&self, folder: &Path) -> bool {
+        self.path(folder).exists()
+            || folder
+                .join(format!("{:06}.safetensors", self.index))
+                .exists()
+    }
 }
 
 impl Group {

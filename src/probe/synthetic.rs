@@ -6,7 +6,7 @@ use std::path::Path;
 use super::features::{Before, Seen, Text};
 use super::preview::{self, Preview};
 use super::random::Random;
-use super::shard::{Group, Manifest, Outcome, shard_path};
+use super::shard::{Group, Manifest, Outcome, ShardName};
 use crate::Result;
 
 pub const KEYS: usize = 6;
@@ -117,8 +117,9 @@ pub fn collect(folder: &Path, prompts: usize) -> Result<()> {
             })
             .collect();
         let scene = format!("scene {}", index / 2);
-        let path = shard_path(folder, index);
-        Group::write(&path, &format!("prompt {index}"), &scene, &text, &outcomes)?;
+        let prompt = format!("prompt {index}");
+        let path = ShardName::new(&manifest, index, &prompt, &[]).path(folder);
+        Group::write(&path, &prompt, &scene, &text, &outcomes)?;
     }
     Ok(())
 }

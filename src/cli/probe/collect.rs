@@ -7,6 +7,7 @@ use super::super::{Globals, output};
 use super::bar;
 use crate::candidate::Settings;
 use crate::models::Models;
+use crate::probe::claims::Share;
 use crate::probe::collect::{CollectProgress, Order};
 use crate::probe::preview::Decoding;
 use crate::probe::prompts::Source;
@@ -60,6 +61,11 @@ pub struct Args {
     /// Attention blocks to read, by the beginnings of their module paths. Default: the middle ones.
     #[arg(long, value_delimiter = ',', value_name = "PREFIX")]
     tap: Vec<String>,
+
+    /// Which part of the prompts, for machines that share no folder: 2/4 is the second of four. The
+    /// parts' files can be copied into one folder.
+    #[arg(long, value_name = "I/N", default_value = "1/1")]
+    part: Share,
 
     /// What the pictures are scored by, several at once if you like; a training picks one, the first
     /// where it is told nothing. Default: the first that `foreseed models list` says is installed for
@@ -119,13 +125,16 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
         decoding: Decoding {
             vae_from: args.vae_previews_from,
         },
+        share: args.part,
     };
     let a_prompt = args.seeds.max(1) * settings.steps;
-    let bar = bar(source.prompts.len() * a_prompt, "steps");
+    let prompts = (0..source.prompts.len()).filter(|index| args.part.holds(*index));
+    let bar = bar(prompts.count() * a_prompt, "steps");
     let kept = order.collect(&folder, &|progress| match progress {
         // What was there before is not this run's pace.
         CollectProgress::Skipped { prompts } => {
-            bar.set_length(bar.length().unwrap_or(0) - (prompts * a_prompt) as u64);
+            let others = (prompts * a_prompt) as u64;
+            bar.set_length(bar.length().unwrap_or(0).saturating_sub(others));
         }
         CollectProgress::Stepped { trajectories } => bar.inc(trajectories as u64),
     })?;
@@ -136,14 +145,17 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
             "prompts": kept.prompts,
             "trajectories": kept.trajectories,
             "before": kept.before,
+            "by_others": kept.by_others,
         }));
     }
     output::print(&format!(
-        "{} trajectories of {} prompts in {} ({} prompts were there before)",
+        "{} trajectories of {} prompts in {} ({} prompts were there before, {} came from other \
+         processes)",
         kept.trajectories,
         kept.prompts,
         folder.display(),
-        kept.before
+        kept.before,
+        kept.by_others
     ))
 }
 
