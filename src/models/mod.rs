@@ -17,6 +17,7 @@ use crate::{Error, Result, world};
 mod folder;
 mod hub;
 mod known;
+mod large;
 mod machine;
 mod pocket;
 mod probes;

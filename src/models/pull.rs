@@ -7,6 +7,7 @@ use hf_hub::progress::{DownloadEvent, Progress, ProgressEvent, ProgressHandler};
 use hf_hub::repository::RepoTreeEntry;
 use hf_hub::{HFClient, HFClientSync, HFError, split_id};
 
+use super::large::{Failure, LargeFile, PART};
 use super::scorers::Part;
 use super::{Known, KnownScorer, hub};
 use crate::{Error, Result};
@@ -46,7 +47,11 @@ pub fn pull(name: &str, report: Arc<dyn Fn(Pulled) + Send + Sync>) -> Result<Pat
     if is_offline(std::env::var("HF_HUB_OFFLINE").ok().as_deref()) {
         return Err(Error::model(
             name,
-            "HF_HUB_OFFLINE is set, so nothing is fetched; unset it and try again",
+            format!(
+                "HF_HUB_OFFLINE is set, so nothing is fetched; unset it and try again, or copy {} into \
+                 the hub's cache from another machine: what lies there is used without asking the hub",
+                first.repo
+            ),
         ));
     }
     let mut folders = Vec::new();
@@ -148,13 +153,28 @@ fn fetch(
             ),
         ));
     }
-    let of_bytes = files.iter().map(|(_, size)| size).sum();
-    let have = hub::repo_folder(known.repo, &cache).join("blobs");
-    check_space(known, &cache, of_bytes - stored(&have).min(of_bytes))?;
+    let of_bytes: u64 = files.iter().map(|(_, size)| size).sum();
+    let blobs = hub::repo_folder(known.repo, &cache).join("blobs");
+    let mut here = 0;
+    let mut etags = Vec::with_capacity(files.len());
+    for (path, size) in &files {
+        let etag = match *size > PART {
+            true => {
+                let ask = repo.get_file_metadata().filepath(path.as_str());
+                Some(ask.revision(known.revision).send().map_err(explain)?.etag)
+            }
+            false => None,
+        };
+        if let Some(etag) = &etag {
+            here += large(path, *size, etag, &blobs).here();
+        }
+        etags.push(etag);
+    }
+    check_space(known, &cache, of_bytes - here.min(of_bytes))?;
 
     let mut done_bytes = 0;
     let mut index = None;
-    for (path, size) in &files {
+    for ((path, size), etag) in files.iter().zip(&etags) {
         let progress = FileProgress {
             start: Pulled {
                 file: path.clone(),
@@ -164,6 +184,31 @@ fn fetch(
             report: Arc::clone(&report),
         };
         (report)(progress.start.clone());
+        if let Some(etag) = etag {
+            let ask = |range| {
+                let part = repo.download_file_to_bytes().filename(path.as_str());
+                let bytes = part.revision(known.revision).range(range).send()?;
+                Ok(bytes.to_vec())
+            };
+            let told = |bytes| {
+                let mut pulled = progress.start.clone();
+                pulled.done_bytes += bytes;
+                (report)(pulled);
+            };
+            let fetched = large(path, *size, etag, &blobs).fetch(ask, told);
+            fetched.map_err(|failure| match failure {
+                Failure::Hub(error) => explain(error),
+                Failure::Here(error) => error,
+                Failure::Corrupt(what) => Error::model(
+                    known.name,
+                    format!(
+                        "{what}; pull it again: what was whole is kept. Where that happens twice, look \
+                         at the disk, and at a proxy or HF_ENDPOINT in between"
+                    ),
+                ),
+            })?;
+        }
+        // What is here by now is only linked to.
         let file = repo
             .download_file()
             .filename(path.as_str())
@@ -186,6 +231,15 @@ fn fetch(
         .and_then(Path::parent)
         .map(Path::to_path_buf)
         .ok_or_else(|| Error::Internal("a pulled model without a folder".into()))
+}
+
+fn large<'a>(path: &'a str, size: u64, etag: &'a str, blobs: &Path) -> LargeFile<'a> {
+    LargeFile {
+        path,
+        size,
+        etag,
+        blobs: blobs.to_path_buf(),
+    }
 }
 
 /// Of a repository's files those that a loader reads: the index, every part's configuration and
@@ -247,14 +301,6 @@ impl ProgressHandler for FileProgress {
 fn is_offline(value: Option<&str>) -> bool {
     let value = value.unwrap_or_default().to_ascii_uppercase();
     ["1", "ON", "YES", "TRUE"].contains(&value.as_str())
-}
-
-fn stored(blobs: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(blobs) else {
-        return 0;
-    };
-    let sizes = entries.flatten().filter_map(|entry| entry.metadata().ok());
-    sizes.map(|metadata| metadata.len()).sum()
 }
 
 #[cfg(unix)]
