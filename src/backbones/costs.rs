@@ -74,6 +74,8 @@ pub struct Costs {
     pub evaluations: u64,
     /// One picture's decoding.
     pub decode: Cost,
+    /// Floating-point operations of an evaluation and of decoding, of a picture of `size`.
+    pub operations: [f64; 2],
     /// The components that stay in memory, and what each is computed in.
     pub kept: Vec<(&'static str, DType)>,
     pub texts: Vec<TextPart>,
@@ -128,6 +130,15 @@ impl Stream {
     /// queries, keys and values three times, the feed-forward's four twice, and both joined.
     const IN_A_BLOCK: f64 = 24.0;
 
+    /// Floating-point operations of an evaluation of so many blocks at so many pixels: of a token's
+    /// projections (four of them) and feed-forward (eight), and of the attention.
+    pub fn operations(&self, blocks: usize, (width, height): (usize, usize)) -> f64 {
+        let channels = self.channels as f64;
+        let tokens = (width * height / (self.token * self.token) + self.text_tokens) as f64;
+        let products = 2.0 * 12.0 * channels * channels * tokens;
+        blocks as f64 * (products + 4.0 * tokens * tokens * channels)
+    }
+
     pub fn evaluation(&self, numbers: Numbers) -> Cost {
         let per_token =
             self.channels as f64 * (Self::IN_A_BLOCK * numbers.kept + numbers.normalised);
@@ -142,7 +153,30 @@ impl Stream {
     }
 }
 
-/// What a model takes of memory.
+/// Floating-point operations of a residual block over so many pixels: two 3×3 convolutions, and a 1×1
+/// one where the channels change.
+pub fn residual(inputs: f64, outputs: f64, pixels: f64) -> f64 {
+    let shortcut = if inputs == outputs { 0.0 } else { inputs };
+    2.0 * outputs * (9.0 * (inputs + outputs) + shortcut) * pixels
+}
+
+/// Floating-point operations of a VAE's decoder: blocks of `widths` channels with `residuals` residual
+/// blocks each, in the order in which they run, and two more at the start.
+pub fn decoding_operations(widths: &[usize], residuals: usize, pixels: f64) -> f64 {
+    let share = |level: usize| pixels * 0.25f64.powi((widths.len() - 1 - level) as i32);
+    let mut sum = 2.0 * residual(widths[0] as f64, widths[0] as f64, share(0));
+    for (level, own) in widths.iter().enumerate() {
+        let (own, before) = (*own as f64, widths[level.saturating_sub(1)] as f64);
+        sum += residual(before, own, share(level));
+        sum += (residuals - 1) as f64 * residual(own, own, share(level));
+        if level + 1 < widths.len() {
+            sum += 2.0 * 9.0 * own * own * share(level + 1);
+        }
+    }
+    sum
+}
+
+/// What a model takes of memory, and of work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Needs {
     /// Bytes of each part's weights as loaded, text encoders first.
@@ -154,6 +188,10 @@ pub struct Needs {
     pub tiled_decode_bytes: u64,
     /// Bytes that encoding a text takes where its encoders are read for it and dropped.
     pub text_bytes: u64,
+    /// 10¹² floating-point operations of one evaluation of the denoiser (a guided step is two), and of
+    /// decoding a picture.
+    pub evaluation_tflop: f64,
+    pub decode_tflop: f64,
     /// Pixels of the picture.
     pub width: usize,
     pub height: usize,
@@ -259,6 +297,8 @@ impl Needs {
             decode_bytes: costs.decode.bytes(width, height),
             tiled_decode_bytes: costs.decode.bytes(width.min(TILE), height.min(TILE)),
             text_bytes: 0,
+            evaluation_tflop: costs.operations[0] / 1e12,
+            decode_tflop: costs.operations[1] / 1e12,
             width,
             height,
         }

@@ -4,6 +4,7 @@
 //! their files name) stays in their folders. What they share (a step, guidance, the tap, a resumable
 //! trajectory) is written once, in [`crate::sampling`].
 
+pub(crate) mod apart;
 mod audit;
 mod checkpoint;
 pub(crate) mod clip;

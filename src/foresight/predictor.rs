@@ -4,12 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use super::race::{self, Moment, Stop};
 use super::{advice, local, measure, validate};
 use crate::Result;
-use crate::backbones::{Backbone, Facts, TapRequest, Word};
+use crate::backbones::{Backbone, Facts, TapRequest, Word, apart};
 use crate::candidate::Settings;
 use crate::models::Models;
 use crate::probe::recalibration::{Correction, Prior};
@@ -290,42 +288,34 @@ impl Predictor {
                 let judge = probe.card().preview.as_deref();
                 let decoding = probe.card().vae_previews_from;
                 let scorer = judge.map(|metric| self.models.scorer(metric)).transpose()?;
-                seen.par_iter()
-                    .map(|seen| {
-                        let observation = seen.observation;
-                        let scored = match &scorer {
-                            Some(scorer) if observation.steps_done > 0 => Some(decoding.score(
-                                backbone,
-                                scorer.as_ref(),
-                                seen.prompt,
-                                (&observation.x0, observation.steps_done),
-                            )?),
-                            _ => None,
-                        };
-                        let look = Look {
-                            observation,
-                            words: seen.words,
-                            preview: scored.as_ref(),
-                        };
-                        probe.predict(&[look])
-                    })
-                    .collect::<Result<Vec<_>>>()?
-                    .concat()
-            }
-            Judge::Preview => {
-                let scorer = self.models.scorer(&self.metric)?;
-                seen.par_iter()
-                    .map(|seen| {
-                        let shown = (&seen.observation.x0, seen.observation.steps_done);
-                        let score = Decoding::default().score(
+                apart::each(backbone, seen, |seen| {
+                    let observation = seen.observation;
+                    let scored = match &scorer {
+                        Some(scorer) if observation.steps_done > 0 => Some(decoding.score(
                             backbone,
                             scorer.as_ref(),
                             seen.prompt,
-                            shown,
-                        )?;
-                        preview_only(&score, seen.observation, seen.words)
-                    })
-                    .collect::<Result<_>>()?
+                            (&observation.x0, observation.steps_done),
+                        )?),
+                        _ => None,
+                    };
+                    let look = Look {
+                        observation,
+                        words: seen.words,
+                        preview: scored.as_ref(),
+                    };
+                    probe.predict(&[look])
+                })?
+                .concat()
+            }
+            Judge::Preview => {
+                let scorer = self.models.scorer(&self.metric)?;
+                apart::each(backbone, seen, |seen| {
+                    let shown = (&seen.observation.x0, seen.observation.steps_done);
+                    let score =
+                        Decoding::default().score(backbone, scorer.as_ref(), seen.prompt, shown)?;
+                    preview_only(&score, seen.observation, seen.words)
+                })?
             }
             Judge::Attention => seen
                 .iter()

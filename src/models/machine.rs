@@ -117,12 +117,13 @@ pub fn said(needs: &Needs) -> String {
         })
         .collect();
     format!(
-        "{}; a step at {}×{} {}, decoding {} or, in tiles, {}",
+        "{}; a step at {}×{} {}, decoding {} or, in tiles, {}; an evaluation is {:.1} TFLOP",
         parts.join(", "),
         needs.width,
         needs.height,
         size(needs.step_bytes),
         size(needs.decode_bytes),
-        size(needs.tiled_decode_bytes)
+        size(needs.tiled_decode_bytes),
+        needs.evaluation_tflop
     )
 }

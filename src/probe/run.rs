@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 use image::RgbImage;
-use rayon::prelude::*;
 
-use crate::backbones::{Backbone, TapRequest, Word};
+use crate::backbones::{Backbone, TapRequest, Word, apart};
 use crate::candidate::{Seed, Settings};
 use crate::sampling::{Observation, Trajectory, step_all};
 use crate::scorers::{Score, Verdict};
@@ -33,10 +32,7 @@ pub fn run(
     let (trajectories, observations) =
         denoise(backbone, candidates, settings.steps, looks, stepped)?;
     let latents: Vec<Tensor> = trajectories.iter().map(|t| t.latents().clone()).collect();
-    let pictures = latents
-        .par_iter()
-        .map(|latents| picture(backbone, latents))
-        .collect::<Result<Vec<_>>>()?;
+    let pictures = apart::each(backbone, &latents, |latents| picture(backbone, latents))?;
     Ok(seeds
         .iter()
         .zip(observations)

@@ -4,7 +4,7 @@ use super::config::TransformerConfig;
 use super::text::t5_dtype;
 use super::{DEFAULT_SAMPLE_SIZE, TAPPED_BLOCKS, TEXT_TOKENS, vae};
 use crate::Result;
-use crate::backbones::costs::{Costs, Numbers, Stream, TextPart, decoding};
+use crate::backbones::costs::{Costs, Numbers, Stream, TextPart, decoding, decoding_operations};
 use crate::backbones::files::ModelFiles;
 use crate::backbones::index::Defaults;
 use crate::backbones::layers::patches::PATCH;
@@ -32,7 +32,17 @@ pub fn costs(files: &ModelFiles, placement: &Placement) -> Result<Costs> {
         tapped: TAPPED_BLOCKS,
         token: scale * PATCH,
     };
+    let size = (
+        defaults.width.unwrap_or(side),
+        defaults.height.unwrap_or(side),
+    );
+    let blocks = config.num_layers + config.num_single_layers;
+    let pixels = (size.0 * size.1) as f64;
     Ok(Costs {
+        operations: [
+            stream.operations(blocks, size),
+            decoding_operations(&widths, vae.layers_per_block + 1, pixels),
+        ],
         evaluation: stream.evaluation(Numbers::of(device, dtype)),
         evaluations: 1,
         decode: decoding(&widths, Numbers::of(device, vae_dtype)),
@@ -41,9 +51,6 @@ pub fn costs(files: &ModelFiles, placement: &Placement) -> Result<Costs> {
             text("text_encoder", dtype, false),
             text("text_encoder_2", t5_dtype(dtype), true),
         ],
-        size: (
-            defaults.width.unwrap_or(side),
-            defaults.height.unwrap_or(side),
-        ),
+        size,
     })
 }

@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::{DEFAULT_SAMPLE_SIZE, TAPPED, vae, vae_dtype};
 use crate::Result;
-use crate::backbones::costs::{Costs, Numbers, Stream, TextPart, decoding};
+use crate::backbones::costs::{Costs, Numbers, Stream, TextPart, decoding, decoding_operations};
 use crate::backbones::files::ModelFiles;
 use crate::backbones::index::Defaults;
 use crate::backbones::layers::patches::PATCH;
@@ -27,7 +27,16 @@ pub fn costs(files: &ModelFiles, placement: &Placement) -> Result<Costs> {
         tapped: TAPPED,
         token: scale * PATCH,
     };
+    let size = (
+        defaults.width.unwrap_or(side),
+        defaults.height.unwrap_or(side),
+    );
+    let pixels = (size.0 * size.1) as f64;
     Ok(Costs {
+        operations: [
+            stream.operations(config.num_layers, size),
+            decoding_operations(&vae.widths(), vae.num_res_blocks + 1, pixels),
+        ],
         evaluation: stream.evaluation(Numbers::of(device, dtype)),
         // With a negative prompt.
         evaluations: 2,
@@ -39,9 +48,6 @@ pub fn costs(files: &ModelFiles, placement: &Placement) -> Result<Costs> {
             by_layer: true,
             without: &["visual.", "model.visual.", "lm_head."],
         }],
-        size: (
-            defaults.width.unwrap_or(side),
-            defaults.height.unwrap_or(side),
-        ),
+        size,
     })
 }

@@ -1,9 +1,11 @@
 //! What an SDXL model takes of memory.
 
-use super::config::UnetConfig;
+use super::config::{BlockConfig, MidKind, UnetConfig};
 use super::{DEFAULT_SAMPLE_SIZE, tiny, vae};
 use crate::Result;
-use crate::backbones::costs::{Cost, Costs, Numbers, TextPart, decoding};
+use crate::backbones::costs::{
+    Cost, Costs, Numbers, TextPart, decoding, decoding_operations, residual,
+};
 use crate::backbones::files::ModelFiles;
 use crate::backbones::index::{Defaults, PipelineIndex};
 use crate::backbones::placement::Placement;
@@ -33,10 +35,20 @@ pub fn costs(files: &ModelFiles, index: &PipelineIndex, placement: &Placement) -
     }
     let texts = ["text_encoder", "text_encoder_2"];
     let texts = texts.into_iter().filter(|name| index.class(name).is_some());
+    let size = (
+        defaults.width.unwrap_or(width * scale),
+        defaults.height.unwrap_or(height * scale),
+    );
+    let pixels = (size.0 * size.1) as f64;
+    let widths: Vec<usize> = vae.block_out_channels.iter().rev().copied().collect();
     Ok(Costs {
+        operations: [
+            operations(&unet, pixels / (scale * scale) as f64),
+            decoding_operations(&widths, vae.layers_per_block + 1, pixels),
+        ],
         evaluation: evaluation(&unet, scale, Numbers::of(device, dtype)),
         evaluations: 2,
-        decode: decode(&vae, Numbers::of(device, vae_dtype)),
+        decode: decoding(&widths, Numbers::of(device, vae_dtype)),
         kept,
         texts: texts
             .map(|component| TextPart {
@@ -46,17 +58,62 @@ pub fn costs(files: &ModelFiles, index: &PipelineIndex, placement: &Placement) -
                 without: &["vision_model."],
             })
             .collect(),
-        size: (
-            defaults.width.unwrap_or(width * scale),
-            defaults.height.unwrap_or(height * scale),
-        ),
+        size,
     })
 }
 
-/// Of a KL autoencoder's decoder.
-pub fn decode(vae: &vae::Config, numbers: Numbers) -> Cost {
-    let widths: Vec<usize> = vae.block_out_channels.iter().rev().copied().collect();
-    decoding(&widths, numbers)
+/// Floating-point operations of an evaluation over so many latents.
+fn operations(unet: &UnetConfig, latents: f64) -> f64 {
+    /// Keys of a text.
+    const TEXT: f64 = 77.0;
+    let at = |level: usize| latents * 0.25f64.powi(level as i32);
+    let transformer = |block: &BlockConfig, layers: usize, pixels: f64| {
+        let c = block.channels as f64;
+        let text = block.text_channels as f64;
+        // Four projections of the self-attention, two of the other and twelve of the feed-forward.
+        let products = 2.0 * 18.0 * c * c * pixels + 4.0 * text * c * TEXT;
+        let attended = 4.0 * c * pixels * (pixels + TEXT);
+        layers as f64 * (products + attended) + 4.0 * c * c * pixels
+    };
+    let attentions = |block: &BlockConfig, pixels: f64| -> f64 {
+        let layers = block.transformers.iter().flatten().take(block.resnets);
+        layers
+            .map(|layers| transformer(block, *layers, pixels))
+            .sum()
+    };
+    let first = unet.first_channels() as f64;
+    let mut sum = 2.0 * 2.0 * 9.0 * first * unet.channels as f64 * latents;
+    let mut skips = vec![first];
+    let mut inputs = first;
+    let last = unet.down.len().saturating_sub(1);
+    for (level, block) in unet.down.iter().enumerate() {
+        let own = block.channels as f64;
+        for _ in 0..block.resnets {
+            sum += residual(inputs, own, at(level));
+            inputs = own;
+            skips.push(own);
+        }
+        sum += attentions(block, at(level));
+        if level < last {
+            sum += 2.0 * 9.0 * own * own * at(level + 1);
+            skips.push(own);
+        }
+    }
+    if let (MidKind::Attention(layers), Some(block)) = (unet.mid, unet.down.last()) {
+        sum += 2.0 * residual(inputs, inputs, at(last)) + transformer(block, layers, at(last));
+    }
+    for (place, block) in unet.up.iter().enumerate() {
+        let (level, own) = (last.saturating_sub(place), block.channels as f64);
+        for _ in 0..block.resnets {
+            sum += residual(inputs + skips.pop().unwrap_or(0.0), own, at(level));
+            inputs = own;
+        }
+        sum += attentions(block, at(level));
+        if level > 0 {
+            sum += 2.0 * 9.0 * own * own * at(level - 1);
+        }
+    }
+    sum
 }
 
 /// Of the UNet: what is kept for the way up, and the widest block.
