@@ -292,6 +292,7 @@ fn a_second_look_sees_what_the_first_saw_and_follows_the_scores() {
         seed: 5,
         tap: &facts.default_tap,
         source: &source,
+        decoding: Default::default(),
         share: foreseed::probe::claims::Share::WHOLE,
     }
     .collect(&first, &|_| ())
