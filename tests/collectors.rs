@@ -75,7 +75,7 @@ fn two_collectors_share_a_set_and_one_that_is_killed_loses_at_most_its_prompt() 
     );
     wait_for(&together, 2);
     // What is there is whole, and can be learned from while the others go on.
-    let partial = Collected::read(&[together.clone()]).unwrap();
+    let partial = Collected::read(std::slice::from_ref(&together)).unwrap();
     assert!(partial.groups.len() >= 2);
     killed.kill().unwrap();
     killed.wait().unwrap();

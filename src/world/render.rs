@@ -273,7 +273,7 @@ mod tests {
     fn in_polygon(x: f64, y: f64) -> bool {
         let corner = |i: usize| {
             let angle = core::f64::consts::PI * i as f64 / 5.0;
-            let far = if i % 2 == 0 { OUTER } else { INNER };
+            let far = if i.is_multiple_of(2) { OUTER } else { INNER };
             (far * libm::sin(angle), -far * libm::cos(angle))
         };
         let edges = (0..10).map(|i| (corner(i), corner((i + 1) % 10)));
