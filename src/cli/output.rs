@@ -11,7 +11,8 @@ use crate::{Error, Result};
 /// Logs go to stderr: stdout is the reply's, or the protocol's.
 pub fn trace_to_stderr(verbose: u8) {
     let level = match verbose {
-        0 => "warn",
+        // A client that goes away is no error, though rmcp calls it one.
+        0 => "warn,rmcp::service=off",
         1 => "foreseed=info,warn",
         2 => "foreseed=debug,info",
         _ => "trace",

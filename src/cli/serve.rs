@@ -72,6 +72,7 @@ struct HttpArgs {
 }
 
 pub fn run(args: Args, globals: &Globals) -> Result<()> {
+    give_memory_back();
     let patience = patience(args.call_seconds)?;
     let options = args.http.options()?;
     let limits = Limits {
@@ -156,6 +157,23 @@ fn patience(seconds: f64) -> Result<Duration> {
         format!("{seconds} is out of range"),
         "Give 0.1 to 86400 seconds; most clients wait 60",
     ))
+}
+
+/// Left to itself, glibc gives each thread an arena of its own and keeps what was freed in it, so that
+/// a server's memory creeps up for hours. With one arena, and large blocks given back at once, it
+/// stays flat, and calls take no longer: the work is in few large blocks.
+fn give_memory_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    for (parameter, value) in [
+        (libc::M_ARENA_MAX, 1),
+        (libc::M_MMAP_THRESHOLD, 128 << 10),
+        (libc::M_TRIM_THRESHOLD, 128 << 10),
+    ] {
+        // SAFETY: this sets a number in the allocator, before any other thread runs.
+        if unsafe { libc::mallopt(parameter, value) } != 1 {
+            tracing::debug!(parameter, "the allocator stays as it is");
+        }
+    }
 }
 
 /// Ctrl-C, or what a client sends to a server that does not end by itself.

@@ -147,6 +147,11 @@ async fn work(
     let outcome = outcome
         .unwrap_or_else(|error| Err(Error::Internal(format!("the work broke off: {error}"))));
     Ok(outcome.unwrap_or_else(|error| {
+        if matches!(error, Error::Cancelled) && server.calls.gone.is_cancelled() {
+            let why = "cancelled: the client closed its side, or the server is ending. What was \
+                       done is kept: the same call goes on where this one stopped";
+            return refusal(why.into());
+        }
         if !matches!(error, Error::Cancelled | Error::Invalid { .. }) {
             tracing::warn!(tool = %card.tool.name, %error, "a call failed");
         }

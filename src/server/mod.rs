@@ -18,6 +18,7 @@ use rmcp::model::{
 use rmcp::service::RequestContext;
 use rmcp::task_manager::TaskManager;
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 mod app;
@@ -154,6 +155,12 @@ fn is_modern(context: &RequestContext<RoleServer>) -> bool {
     context
         .protocol_version()
         .is_some_and(|v| v >= ProtocolVersion::V_2026_07_28)
+}
+
+/// An error that says which resource it is about, for a client that asked for many.
+fn about(mut error: ErrorData, uri: &str) -> ErrorData {
+    error.data.get_or_insert_with(|| json!({"uri": uri}));
+    error
 }
 
 /// Every list is whole on its first page, so that no cursor was ever given out.
@@ -297,7 +304,9 @@ impl ServerHandler for Server {
             progress: Arc::new(|_| ()),
             patience: Some(self.patience),
         };
-        let result = resources::read(&self.foresight, &request.uri, &caller).await?;
+        let result = resources::read(&self.foresight, &request.uri, &caller)
+            .await
+            .map_err(|error| about(error, &request.uri))?;
         let result = if is_modern(&context) {
             result.with_ttl_ms(0).with_cache_scope(CacheScope::Private)
         } else {
