@@ -34,7 +34,7 @@ struct Args {
     #[arg(long, default_value_t = 64)]
     clients: usize,
     /// The slowest of like calls may wait so many times the median.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 2.0)]
     fairness: f64,
     /// The server. Default: the one that was built beside this example.
     #[arg(long)]

@@ -21,7 +21,7 @@ impl Server {
             .arg(data.path())
             .args(options)
             .env_remove("FORESEED_TOKEN")
-            .env("RUST_LOG", "error")
+            .env("RUST_LOG", "error,rmcp=off")
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("{} does not start", binary.display()))?;

@@ -83,7 +83,7 @@ def look(path):
     assert schemas, f"{path}: the tools were never listed"
     print(f"{pathlib.Path(path).name}: {calls} calls and {others} other requests accepted, of which "
           f"{len(wrong)} malformed; {refused} calls refused in words, {errors} errors of the protocol, "
-          f"{len(asked)} never answered")
+          f"{len(asked)} refused by the transport alone")
     for problem in wrong:
         print("accepted, though", problem)
     return not wrong

@@ -5,12 +5,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::client::{Client, Era};
-use crate::house::House;
+use crate::house::{House, PATIENCE};
 
 const PROMPT: &str = "a green star right of a pink ring";
 
@@ -27,12 +29,15 @@ fn kills() -> u32 {
     asked.and_then(|asked| asked.parse().ok()).unwrap_or(6)
 }
 
-/// Renders and predicts at once until the process is killed after `lifetime`.
-async fn served_until_killed(data: &Path, round: u32, lifetime: Duration, kept: &mut Answered) {
+/// Renders and predicts at once until the process is killed, `moment` after so many answers as the
+/// round says, on however slow a machine.
+async fn served_until_killed(data: &Path, round: u32, moment: Duration, kept: &mut Answered) {
     let mut house = House::start(data);
     let mut lives = tokio::task::JoinSet::new();
+    let answers = Arc::new(AtomicU32::new(0));
     for client_number in 0..4 {
         let mut client = Client::start(&house, Era::Stateless).await;
+        let answers = Arc::clone(&answers);
         lives.spawn(async move {
             let mut answered = Answered::default();
             for call in 0.. {
@@ -53,6 +58,7 @@ async fn served_until_killed(data: &Path, round: u32, lifetime: Duration, kept: 
                 if reply["complete"] != json!(true) {
                     continue;
                 }
+                answers.fetch_add(1, Ordering::Relaxed);
                 match reply["path"].as_str() {
                     Some(path) => answered.pictures.push(path.into()),
                     None => {
@@ -64,7 +70,11 @@ async fn served_until_killed(data: &Path, round: u32, lifetime: Duration, kept: 
             answered
         });
     }
-    tokio::time::sleep(lifetime).await;
+    let until = Instant::now() + PATIENCE;
+    while answers.load(Ordering::Relaxed) < round % 5 && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(moment).await;
     house.kill();
     while let Some(answered) = lives.join_next().await {
         let answered = answered.unwrap();
@@ -137,11 +147,10 @@ async fn power_cuts_lose_nothing_that_was_answered_and_leave_nothing_half_writte
     let mut kept = Answered::default();
     let kills = kills();
     for round in 0..kills {
-        // From before the first step to in the middle of the tenth write.
-        let lifetime = Duration::from_millis(u64::from(300 + (round * 613) % 2700));
+        let moment = Duration::from_millis(u64::from((round * 613) % 700));
         match round % 3 {
-            2 => collected_until_killed(data.path(), collection.path(), lifetime).await,
-            _ => served_until_killed(data.path(), round, lifetime, &mut kept).await,
+            2 => collected_until_killed(data.path(), collection.path(), moment * 4).await,
+            _ => served_until_killed(data.path(), round, moment, &mut kept).await,
         }
         nothing_is_half_written(data.path());
     }
