@@ -75,7 +75,9 @@ with_python() {
 
 # Starts the server over HTTP on a free port with these options; sets $url and $server.
 start_server() {
-    local log=$work/server.log data
+    local log data
+    # Its own, for an older one still names the server before.
+    log=$(mktemp -p "$work")
     data=$(mktemp -d -p "$work")
     "$foreseed" serve --http 127.0.0.1:0 --data "$data" "$@" 2>"$log" &
     server=$!
