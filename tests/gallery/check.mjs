@@ -107,7 +107,7 @@ async function check() {
     await inspect(view, frame, theme);
     if (picture) {
       const file = theme === "light" ? picture : picture.replace(/\.png$/, "-dark.png");
-      await view.screenshot({ path: file, fullPage: true });
+      await photograph(view, frame, file);
     }
   }
   await view.setViewportSize({ width: 340, height: 700 });
@@ -171,6 +171,16 @@ function show(view, result) {
 
 function focused(frame) {
   return frame.evaluate(() => document.activeElement.getAttribute("aria-label"));
+}
+
+/** A screenshot of the whole gallery, taken once it is painted. */
+async function photograph(view, frame, path) {
+  const height = await frame.evaluate(() => Math.ceil(document.documentElement.getBoundingClientRect().height));
+  await view.setViewportSize({ width: 940, height: height + 8 });
+  await frame.evaluate(() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))));
+  await frame.waitForTimeout(250);
+  const png = await view.screenshot({ path });
+  assert.ok(png.length > 60_000, `${path} shows nothing: ${png.length} bytes`);
 }
 
 /** Holds the page against axe's rules of WCAG 2.2 A and AA. */
