@@ -71,17 +71,23 @@ impl DeviceChoice {
                 "Build it on a Mac with `cargo build --release --features metal`, or use --device cpu",
             )),
             Self::Cuda(number) => Device::new_cuda(number).map_err(|error| {
-                let problem = format!("it cannot be opened: {error}");
+                let problem = format!("it cannot be opened: {}", first_line(&error));
                 let help = "nvidia-smi lists the GPUs and the driver, which has to be of CUDA 13 or \
                             newer; --device cpu does without";
                 missing(self, problem, help)
             }),
             Self::Metal => Device::new_metal(0).map_err(|error| {
-                let problem = format!("it cannot be opened: {error}");
+                let problem = format!("it cannot be opened: {}", first_line(&error));
                 missing(self, problem, "Use --device cpu")
             }),
         }
     }
+}
+
+/// What the tensor library says, without the way that it took through it.
+fn first_line(error: &candle_core::Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 fn missing(choice: DeviceChoice, problem: impl Into<String>, help: &str) -> Error {
@@ -98,7 +104,8 @@ fn found() -> Device {
         Ok(Device::Cpu)
     };
     gpu.unwrap_or_else(|error| {
-        tracing::warn!("no GPU can be opened, so the CPU computes: {error}");
+        let why = first_line(&error);
+        tracing::warn!("no GPU can be opened, so the CPU computes: {why}");
         Device::Cpu
     })
 }

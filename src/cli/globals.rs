@@ -12,7 +12,7 @@ use crate::backbones::Adapter;
 use crate::device::DeviceChoice;
 use crate::engine::{Engine, Limits};
 use crate::foresight::Foresight;
-use crate::models::{ModelOptions, Models};
+use crate::models::{Machine, ModelOptions, Models};
 use crate::store::Store;
 use crate::{Error, Result};
 
@@ -136,6 +136,12 @@ impl Globals {
         }
     }
 
+    /// What models are run on, and how.
+    pub fn machine(&self) -> Result<Machine> {
+        let dtype = self.dtype.map(DType::from);
+        Machine::open(self.device, dtype, self.vae_tile, self.no_memory_check)
+    }
+
     /// The models there are; no weights are loaded.
     pub fn models(&self) -> Result<Models> {
         self.models_with(self.data_place()?.join("probes"))
@@ -150,10 +156,7 @@ impl Globals {
             config: self.model_config.clone(),
             probes: Some(probes),
             scorers: self.scorer.iter().cloned().collect(),
-            device: self.device,
-            dtype: self.dtype.map(DType::from),
-            tile: self.vae_tile,
-            no_memory_check: self.no_memory_check,
+            machine: Some(self.machine()?),
         })
     }
 

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use super::Globals;
-use crate::backbones::{Backbone, Conditioning, ModelFiles, Placement, TapRequest};
+use crate::backbones::{Backbone, Conditioning, ModelFiles, TapRequest};
 use crate::candidate::{Seed, Settings};
 use crate::sampling::{Fresh, Observation, Trajectory, standard_normal, step_all};
-use crate::{Error, Result, backbones};
+use crate::{Error, Result};
 
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("noise").required(true)))]
@@ -142,11 +142,11 @@ fn open(globals: &Globals) -> Result<Arc<dyn Backbone>> {
             if let Some(denoiser) = &globals.denoiser {
                 files = files.with_denoiser(denoiser)?;
             }
-            let placement = Placement {
-                tile: globals.vae_tile,
-                ..Placement::new(&globals.device.open()?, dtype)
-            };
-            Ok(backbones::load_at(files, model, &placement)?.into())
+            Ok(globals
+                .machine()?
+                .computing_in(dtype)
+                .load(files, model)?
+                .into())
         }
         _ => {
             let models = globals.models()?;

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device};
 
-use crate::backbones::{Needs, Placement, Residence};
+use crate::backbones::{self, Backbone, ModelFiles, Needs, Part, Placement, Residence};
 use crate::device::{self, DeviceChoice, Memory};
 use crate::{Error, Result};
 
@@ -44,6 +44,33 @@ impl Machine {
         })
     }
 
+    /// The same machine, whose weights are computed in `dtype`.
+    pub fn computing_in(self, dtype: DType) -> Self {
+        Self {
+            dtype: Some(dtype),
+            ..self
+        }
+    }
+
+    /// Loads the model in `files`: seconds to minutes. Its text encoders stay where memory holds them
+    /// beside the rest.
+    ///
+    /// # Errors
+    /// A model that the free memory does not hold, before anything of it is read.
+    pub fn load(&self, files: ModelFiles, name: &str) -> Result<Box<dyn Backbone>> {
+        let mut placement = self.placement(u64::MAX / 8);
+        // What is wrong with a model's files is told when they are loaded.
+        let needs = |placement: &Placement| backbones::needs(files.clone(), name, placement).ok();
+        if let Some(at_first) = needs(&placement) {
+            let bytes = at_first.resident_bytes() + at_first.texts_weight_bytes();
+            placement = self.placement(bytes / placement.dtype.size_in_bytes() as u64);
+        }
+        if let Some(needs) = needs(&placement) {
+            placement = self.settled(name, &needs, placement)?;
+        }
+        backbones::load_at(files, name, &placement)
+    }
+
     /// Whether so many bytes were free at start; yes where the platform does not say how many were.
     pub fn fits(&self, bytes: u64) -> bool {
         self.memory.is_none_or(|memory| bytes <= memory.free)
@@ -66,7 +93,7 @@ impl Machine {
     ///
     /// # Errors
     /// Not even the least that the model needs is free.
-    pub fn settled(&self, name: &str, needs: &Needs, placement: Placement) -> Result<Placement> {
+    fn settled(&self, name: &str, needs: &Needs, placement: Placement) -> Result<Placement> {
         let memory = device::memory(&self.device);
         if let Some(memory) = memory
             && needs.least() > memory.free
@@ -104,21 +131,13 @@ pub fn said(needs: &Needs) -> String {
         0..1_000_000_000 => format!("{:.0} MB", (bytes as f64 / 1e6).ceil()),
         _ => format!("{:.1} GB", bytes as f64 / 1e9),
     };
-    let parts: Vec<String> = needs
-        .weights
-        .iter()
-        .map(|part| match part.is_text {
-            true => format!(
-                "{} {} while a text is encoded",
-                part.component,
-                size(part.bytes)
-            ),
-            false => format!("{} {}", part.component, size(part.bytes)),
-        })
-        .collect();
+    let part = |part: &Part| format!("{} {}", part.component, size(part.bytes));
+    let parts: Vec<String> = needs.weights.iter().map(part).collect();
     format!(
-        "{}; a step at {}×{} {}, decoding {} or, in tiles, {}; an evaluation is {:.1} TFLOP",
+        "{} (where memory is short, {} of the text encoders at a time); a step at {}×{} {}, decoding {} or, \
+         in tiles, {}; an evaluation is {:.1} TFLOP",
         parts.join(", "),
+        size(needs.text_bytes),
         needs.width,
         needs.height,
         size(needs.step_bytes),

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 
-use self::machine::Machine;
-use crate::backbones::{self, Adapter, Backbone, ModelFiles, Needs, Placement};
+use crate::backbones::{self, Adapter, Backbone, ModelFiles, Needs};
 use crate::device::DeviceChoice;
 use crate::probe::Probe;
 use crate::scorers::Scorer;
@@ -26,7 +25,7 @@ mod scorers;
 mod single;
 
 pub use known::{KNOWN, Known};
-pub use machine::said as needs_said;
+pub use machine::{Machine, said as needs_said};
 pub use pull::{Pulled, pull};
 pub use scorers::{KNOWN_SCORERS, KnownScorer, ScorerCard};
 
@@ -81,13 +80,8 @@ pub struct ModelOptions {
     pub probes: Option<PathBuf>,
     /// By metric, folders with a scorer's published files; others are looked for in the hub's cache.
     pub scorers: BTreeMap<String, PathBuf>,
-    pub device: DeviceChoice,
-    /// What weights are computed in. Default: what suits the device and the model's size.
-    pub dtype: Option<DType>,
-    /// Pixels along a side of the tiles that pictures are decoded in. Default: as memory allows.
-    pub tile: Option<usize>,
-    /// Whether a model that does not fit is loaded all the same.
-    pub no_memory_check: bool,
+    /// What models are run on. Default: what this binary was built for and finds.
+    pub machine: Option<Machine>,
 }
 
 /// The models there are. What lies in the hub's cache is looked at anew each time, so that a model
@@ -119,12 +113,10 @@ impl Models {
             probes: probes::Probes::new(options.probes),
             scorers: scorers::Shelf::new(options.scorers)?,
             cache,
-            machine: Machine::open(
-                options.device,
-                options.dtype,
-                options.tile,
-                options.no_memory_check,
-            )?,
+            machine: match options.machine {
+                Some(machine) => machine,
+                None => Machine::open(DeviceChoice::Auto, None, None, false)?,
+            },
         };
         match options.model {
             Some(name) if models.find(&name).is_some() => models.default = name,
@@ -179,29 +171,13 @@ impl Models {
     /// # Errors
     /// A model that the device's free memory does not hold, before anything of it is read.
     pub fn load(&self, name: &str) -> Result<Arc<dyn Backbone>> {
-        let files = self.files(name)?;
-        let mut placement = self.machine.placement(u64::MAX / 8);
-        // What is wrong with a model's files is told when they are loaded.
-        let needs = |placement: &Placement| backbones::needs(files.clone(), name, placement).ok();
-        if let Some(at_first) = needs(&placement) {
-            let bytes = at_first.resident_bytes() + at_first.texts_weight_bytes();
-            placement = self
-                .machine
-                .placement(bytes / placement.dtype.size_in_bytes() as u64);
-        }
-        if let Some(needs) = needs(&placement) {
-            placement = self.machine.settled(name, &needs, placement)?;
-        }
-        Ok(Arc::from(backbones::load_at(files, name, &placement)?))
+        Ok(Arc::from(self.machine.load(self.files(name)?, name)?))
     }
 
-    /// [`Models::load`] with nothing dropped after use, whatever memory there is, and with the
-    /// weights as `dtype`.
+    /// [`Models::load`] with the weights as `dtype`.
     pub fn load_as(&self, name: &str, dtype: DType) -> Result<Arc<dyn Backbone>> {
-        let mut placement = self.machine.placement(0);
-        placement.dtype = dtype;
-        let backbone = backbones::load_at(self.files(name)?, name, &placement)?;
-        Ok(Arc::from(backbone))
+        let machine = self.machine.clone().computing_in(dtype);
+        Ok(Arc::from(machine.load(self.files(name)?, name)?))
     }
 
     fn files(&self, name: &str) -> Result<ModelFiles> {

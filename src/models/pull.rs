@@ -352,7 +352,10 @@ fn explain(known: &Wanted, error: &HFError, endpoint: Option<&str>) -> Error {
         ),
         HFError::RateLimited { .. } => "wait some minutes, or set HF_TOKEN".into(),
         HFError::Request { .. } => {
-            format!("{endpoint} cannot be reached; check the network and the proxy variables")
+            format!(
+                "{endpoint} cannot be reached, or the connection broke; what was fetched so far is kept: \
+                 try again, and check the network and the proxy variables"
+            )
         }
         HFError::Io(_) => "check the space and the permissions of HF_HOME".into(),
         _ => "try again: what was fetched so far is kept".into(),
