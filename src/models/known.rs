@@ -40,6 +40,7 @@ const FLUX: Embedded = &[
         br#"{
             "block_out_channels": [128, 256, 512, 512],
             "latent_channels": 16,
+            "layers_per_block": 2,
             "up_block_types":
                 ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"]
         }"#,
