@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::replies::{ModelListing, ModelsReply, ProbeListing, ScorerListing};
+use super::replies::{ModelListing, ModelsReply, ProbeListing};
 use super::{Foresight, local, validate};
-use crate::models::needs_said;
+use crate::models::{ScorerCard, needs_said};
 use crate::probe::ProbeCard;
 use crate::{Result, device};
 
@@ -38,14 +38,7 @@ impl Foresight {
         Ok(ModelsReply {
             device: device::name_of(self.models.device()),
             models,
-            scorers: scorers
-                .map(|card| ScorerListing {
-                    metric: card.metric,
-                    installed: card.installed,
-                    needs_gb: gigabytes(card.needs_bytes),
-                    fits: card.fits,
-                })
-                .collect(),
+            scorers: scorers.map(|card| scorer_line(&card)).collect(),
         })
     }
 
@@ -72,6 +65,20 @@ impl Foresight {
             local_renders: local::renders_behind(&self.store, card)? as u32,
         })
     }
+}
+
+/// What a scorer needs, and whether it is here and fits.
+fn scorer_line(card: &ScorerCard) -> String {
+    let state = match (card.installed, card.fits) {
+        (true, true) => "installed".to_owned(),
+        (false, true) => format!("foreseed models pull {}", card.metric),
+        (_, false) => "too large for this memory".to_owned(),
+    };
+    format!(
+        "{}: {} GB, {state}",
+        card.metric,
+        gigabytes(card.needs_bytes)
+    )
 }
 
 /// To the megabyte.

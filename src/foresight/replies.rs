@@ -183,16 +183,9 @@ pub struct ModelListing {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct ScorerListing {
-    pub metric: String,
-    pub installed: bool,
-    pub needs_gb: f64,
-    pub fits: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelsReply {
     pub device: String,
     pub models: Vec<ModelListing>,
-    pub scorers: Vec<ScorerListing>,
+    // A line each: a schema of its own would cost every agent more than it tells.
+    pub scorers: Vec<String>,
 }

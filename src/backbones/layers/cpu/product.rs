@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 /// The vector instructions that this machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub enum Instructions {
     Avx512,
     Avx2,
