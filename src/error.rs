@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Characters of what is wrong with a model; more explain no more.
+const LONGEST_PROBLEM: usize = 600;
+
 /// Every error says what was wrong, the value that was seen, and what to do instead.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -99,9 +102,15 @@ impl Error {
     }
 
     pub fn model(model: impl Into<String>, problem: impl Into<String>) -> Self {
+        // A damaged file may be quoted in it, however long that is.
+        let mut problem = problem.into();
+        if let Some((end, _)) = problem.char_indices().nth(LONGEST_PROBLEM) {
+            problem.truncate(end);
+            problem.push('…');
+        }
         Self::Model {
             model: model.into(),
-            problem: problem.into(),
+            problem,
         }
     }
 
