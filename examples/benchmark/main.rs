@@ -20,6 +20,8 @@ use sides::{Side, Work};
 pub const PROMPT: &str = "a red circle left of a blue square on a white background";
 pub const CANDIDATES: usize = 16;
 pub const TO_STEP: usize = 5;
+/// Where the VAE itself decodes what the probe reads.
+pub const LATE_STEP: usize = 10;
 pub const STEPS: usize = 25;
 pub const GUIDANCE: f64 = 5.0;
 
@@ -121,7 +123,7 @@ fn drive() -> Result<()> {
         }
     }
 
-    let (mut shares, mut judging) = (vec![], vec![]);
+    let (mut shares, mut judging, mut late) = (vec![], vec![], vec![]);
     for turn in 0..=options.turns as u32 {
         let seed = Work::Plain.first_seed() + 1000 * turn;
         let (plain, tapped) = if turn % 2 == 0 {
@@ -132,16 +134,19 @@ fn drive() -> Result<()> {
             (ours.time(Work::Plain, seed)?, tapped)
         };
         shares.push(100.0 * (tapped - plain) / plain);
-        let saved = plain / TO_STEP as f64 * (STEPS - TO_STEP) as f64;
-        judging.push(100.0 * ours.time(Work::Judged, seed + 750)? / saved);
+        let saved = |after| plain / TO_STEP as f64 * (STEPS - after) as f64;
+        judging.push(100.0 * ours.time(Work::Judged, seed + 750)? / saved(TO_STEP));
+        late.push(100.0 * ours.time(Work::JudgedLate, seed + 250)? / saved(LATE_STEP));
     }
     println!("\nwhat the tap adds to a step that is tapped");
     println!("  share      {}", spread(&shares[1..], "%"));
 
-    println!(
-        "\nwhat a prediction at step {TO_STEP} costs (preview, scorer, probe) of the steps that it saves"
-    );
-    println!("  share      {}", spread(&judging[1..], "%"));
+    for (step, shares) in [(TO_STEP, judging), (LATE_STEP, late)] {
+        println!(
+            "\nwhat a prediction at step {step} costs (preview, scorer, probe) of the steps that it saves"
+        );
+        println!("  share      {}", spread(&shares[1..], "%"));
+    }
 
     println!("\npeak memory of the process");
     println!("  foreseed   {:.0} MB", ours.peak_bytes as f64 / 1e6);

@@ -14,7 +14,7 @@ use foreseed::sampling::Observation;
 use foreseed::scorers;
 use rayon::prelude::*;
 
-use crate::{CANDIDATES, GUIDANCE, PROMPT, Result, STEPS, TO_STEP};
+use crate::{CANDIDATES, GUIDANCE, LATE_STEP, PROMPT, Result, STEPS, TO_STEP};
 
 /// Does what each line on stdin asks for until there is none.
 pub fn serve() -> Result<()> {
@@ -53,7 +53,7 @@ pub fn serve() -> Result<()> {
         let began = Instant::now();
         let seen = runtime.block_on(finish(&engine, work))?;
         let mut seconds = began.elapsed().as_secs_f64();
-        if job == "judged" {
+        if job.starts_with("judged") {
             let backbone = models.load(&name)?;
             let probe = probe.ok_or("no probe was trained for this model")?;
             let began = Instant::now();
@@ -86,9 +86,9 @@ fn work(job: &str, model: &str, seed: u32, facts: &Facts, tap: TapRequest) -> Re
             })
             .collect()
     };
-    let many = |observe_at, tap| Work {
+    let many = |to_step, observe_at, tap| Work {
         candidates: candidates(CANDIDATES as u32),
-        to_step: TO_STEP,
+        to_step,
         observe_at,
         tap,
         glimpse: false,
@@ -96,9 +96,10 @@ fn work(job: &str, model: &str, seed: u32, facts: &Facts, tap: TapRequest) -> Re
         purse: None,
     };
     Ok(match job {
-        "candidates" | "judged" => many(vec![TO_STEP], tap),
-        "plain" => many(vec![], TapRequest::default()),
-        "tapped" => many((1..=TO_STEP).collect(), tap),
+        "candidates" | "judged" => many(TO_STEP, vec![TO_STEP], tap),
+        "judged-late" => many(LATE_STEP, vec![LATE_STEP], tap),
+        "plain" => many(TO_STEP, vec![], TapRequest::default()),
+        "tapped" => many(TO_STEP, (1..=TO_STEP).collect(), tap),
         "render" => Work {
             candidates: candidates(1),
             to_step: STEPS,

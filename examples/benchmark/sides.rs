@@ -19,6 +19,8 @@ pub enum Work {
     Tapped,
     /// What a prediction takes beyond the steps.
     Judged,
+    /// The same at a later step.
+    JudgedLate,
 }
 
 impl Work {
@@ -29,6 +31,7 @@ impl Work {
             Work::Plain => "plain",
             Work::Tapped => "tapped",
             Work::Judged => "judged",
+            Work::JudgedLate => "judged-late",
         }
     }
 
@@ -37,7 +40,7 @@ impl Work {
         match self {
             Work::Candidates => 0,
             Work::Render => 1_000_000,
-            Work::Plain | Work::Tapped | Work::Judged => 2_000_000,
+            Work::Plain | Work::Tapped | Work::Judged | Work::JudgedLate => 2_000_000,
         }
     }
 
