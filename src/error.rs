@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Characters of what is wrong with a model; more explain no more.
+/// Characters of what is wrong with a file; more explain no more.
 const LONGEST_PROBLEM: usize = 600;
 
 /// Every error says what was wrong, the value that was seen, and what to do instead.
@@ -87,6 +87,16 @@ impl From<candle_core::Error> for Error {
     }
 }
 
+/// What is wrong with a file, cut where it explains no more: a damaged one may be quoted in it, however
+/// long that is.
+pub(crate) fn shortened(mut problem: String) -> String {
+    if let Some((end, _)) = problem.char_indices().nth(LONGEST_PROBLEM) {
+        problem.truncate(end);
+        problem.push('…');
+    }
+    problem
+}
+
 impl Error {
     /// An argument `field` that is wrong: `problem` holds the value seen, `help` what to send instead.
     pub fn invalid(
@@ -102,15 +112,9 @@ impl Error {
     }
 
     pub fn model(model: impl Into<String>, problem: impl Into<String>) -> Self {
-        // A damaged file may be quoted in it, however long that is.
-        let mut problem = problem.into();
-        if let Some((end, _)) = problem.char_indices().nth(LONGEST_PROBLEM) {
-            problem.truncate(end);
-            problem.push('…');
-        }
         Self::Model {
             model: model.into(),
-            problem,
+            problem: shortened(problem.into()),
         }
     }
 

@@ -12,6 +12,7 @@ use super::calibration::StepCalibration;
 use super::features::Layout;
 use super::net::Design;
 use super::tensors::{deserialize, serialize};
+use crate::error::shortened;
 use crate::{Error, Result};
 
 const KEY: &str = "foreseed_probe";
@@ -74,7 +75,7 @@ pub fn read(bytes: &[u8]) -> Result<(Header, Weights)> {
     let wrong = |problem: String| {
         Error::invalid(
             "probe",
-            format!("not a probe file that can be used: {problem}"),
+            format!("not a probe file that can be used: {}", shortened(problem)),
             "Train one with `foreseed probe train`",
         )
     };

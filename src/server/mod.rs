@@ -194,12 +194,13 @@ impl ServerHandler for Server {
             .enable_tools()
             .enable_prompts()
             .enable_resources()
-            .enable_tasks()
             .enable_completions()
             .enable_extensions_with(ExtensionCapabilities::from([(
                 app::EXTENSION.to_owned(),
                 app::settings(),
             )]))
+            // After them, to which it adds its own.
+            .enable_tasks()
             .build();
         let about = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
             .with_title("Foreseed")

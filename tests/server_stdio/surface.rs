@@ -68,7 +68,8 @@ fn the_tool_list_stays_short() {
             tool.to_string().len()
         })
         .sum();
-    assert!(characters < 8_000, "{characters} characters");
+    // About four characters make a token (o200k_base), and 2,500 tokens are the most.
+    assert!(characters < 8_400, "{characters} characters");
 }
 
 #[test]

@@ -36,6 +36,9 @@ const DEFAULT_SAMPLE_SIZE: usize = 128;
 /// `max_sequence_length` of its call: T5's tokens, padding included, which the denoiser reads without
 /// a mask. `foreseed.json` may name another number.
 const TEXT_TOKENS: usize = 512;
+
+/// diffusers' FluxPipeline takes no longer text.
+const MOST_TEXT_TOKENS: usize = 512;
 /// What the models without embedded guidance (schnell) are distilled for, by their model card.
 const DISTILLED_STEPS: usize = 4;
 /// How many blocks are tapped where nobody says which. At 1024² the map of one takes 200 MB in f32.
@@ -78,9 +81,9 @@ impl Flux {
             )));
         }
         let length = defaults.max_sequence_length.unwrap_or(TEXT_TOKENS);
-        if length < 2 {
+        if !(2..=MOST_TEXT_TOKENS).contains(&length) {
             return Err(files.error(format!(
-                "foreseed.json: max_sequence_length is {length}, and a text takes two tokens at least"
+                "foreseed.json: max_sequence_length is {length}, and 2 to {MOST_TEXT_TOKENS} can be"
             )));
         }
         let text = TextEncoders::load(files, index, length, placement)?;
