@@ -210,11 +210,19 @@ fn say(
     if order.baselines {
         // Decoded by the VAE, as good as it gets, and by the small decoder that the probe reads with
         // early on, in a fraction of the time.
-        let by_vae = Decoding { vae_from: Some(0) };
-        let preview = scored(by_vae, &observation.x0, done)?;
-        let small = scored(Decoding::default(), &observation.x0, done)?;
-        by_predictor.insert("x0-preview".into(), preview.value);
-        by_predictor.insert("small-preview".into(), small.value);
+        // One of the two is what was read already.
+        let (by_vae, small) = match decoding.is_by_vae(done) {
+            true => (
+                read.value,
+                scored(Decoding::default(), &observation.x0, done)?.value,
+            ),
+            false => {
+                let by_vae = Decoding { vae_from: Some(0) };
+                (scored(by_vae, &observation.x0, done)?.value, read.value)
+            }
+        };
+        by_predictor.insert("x0-preview".into(), by_vae);
+        by_predictor.insert("small-preview".into(), small);
         for design in probe.designs() {
             // What a glimpse says is told by its own features.
             if design == Design::Glimpse {

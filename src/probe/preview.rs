@@ -101,12 +101,17 @@ pub struct Decoding {
 }
 
 impl Decoding {
+    /// Whether the VAE itself decodes what was predicted after `done` steps.
+    pub fn is_by_vae(self, done: usize) -> bool {
+        self.vae_from.is_some_and(|from| done >= from)
+    }
+
     /// Decodes the finished latents (channels, height, width) that were predicted after `done` steps.
     pub fn picture(self, backbone: &dyn Backbone, x0: &Tensor, done: usize) -> Result<RgbImage> {
         let x0 = x0.unsqueeze(0)?;
-        match self.vae_from {
-            Some(from) if done >= from => super::run::picture(backbone, &x0),
-            _ => rgb(&backbone.preview(&x0)?),
+        match self.is_by_vae(done) {
+            true => super::run::picture(backbone, &x0),
+            false => rgb(&backbone.preview(&x0)?),
         }
     }
 
