@@ -146,8 +146,9 @@ fn judge(backbone: &dyn Backbone, probe: &Probe, seen: &[Arc<Observation>]) -> R
     let scorer = scorers::load(&metric, Vec::new(), &Device::Cpu)?;
     seen.par_iter()
         .map(|observation| {
-            let shown = (&observation.x0, observation.steps_done);
-            let decoding = probe.card().vae_previews_from;
+            let decoding = probe.card().previews;
+            let shown = decoding.shown(observation)?;
+            let shown = (&shown, observation.steps_done);
             let scored = decoding.score(backbone, scorer.as_ref(), PROMPT, shown)?;
             probe.predict(&[Look {
                 observation,

@@ -41,13 +41,14 @@ struct Pick {
 
 impl Inference {
     pub(super) fn new(loader: Loader, limits: Limits, load: Arc<Load>) -> Self {
+        let for_texts = limits.cache_bytes / 8;
         Self {
-            shelf: Shelf::new(limits.cache_bytes),
+            shelf: Shelf::new(limits.cache_bytes - for_texts),
             loader,
             limits,
             load,
             backbones: HashMap::new(),
-            texts: Texts::new(),
+            texts: Texts::new(for_texts),
             requests: VecDeque::new(),
             seconds_a_step: 0.1,
         }

@@ -43,7 +43,7 @@ pub struct Limits {
     /// Candidates stepped together at most. On a CPU no more than it has threads: more at once is
     /// not faster there, and a step would take so much longer to cancel.
     pub max_batch: usize,
-    /// Memory for paused trajectories and their observations.
+    /// Memory for paused trajectories and their observations, an eighth of it for encoded prompts.
     pub cache_bytes: u64,
     /// Requests waiting at most; one more is refused with [`Error::Busy`].
     pub max_waiting: usize,

@@ -10,18 +10,28 @@ use crate::Result;
 use crate::backbones::{Backbone, Conditioning};
 use crate::candidate::Candidate;
 
-/// Encoded prompts are kept up to this many bytes.
-const BUDGET: u64 = 128 << 20;
-
 /// A model's fingerprint, prompt, negative prompt, and the bits of the guidance, which decides
 /// whether there is a negative half.
 type Key = (String, String, Option<String>, u64);
 
-pub(super) struct Texts(Lru<Key, Arc<Conditioning>>);
+pub(super) struct Texts {
+    kept: Lru<Key, Arc<Conditioning>>,
+    budget: u64,
+}
 
 impl Texts {
-    pub(super) fn new() -> Self {
-        Self(Lru::new())
+    /// Keeps up to so many bytes.
+    pub(super) fn new(budget: u64) -> Self {
+        Self {
+            kept: Lru::new(),
+            budget,
+        }
+    }
+
+    /// Bytes of all that is kept.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> u64 {
+        self.kept.bytes()
     }
 
     pub(super) fn encoded(
@@ -36,15 +46,15 @@ impl Texts {
             s.negative_prompt.clone(),
             s.guidance.to_bits(),
         );
-        if let Some(text) = self.0.get(&key) {
+        if let Some(text) = self.kept.get(&key) {
             return Ok(Arc::clone(text));
         }
         let text = guarded("encoding the prompt", || {
             backbone.encode(&candidate.prompt, s.negative_prompt.as_deref(), s.guidance)
         })?;
         let text = Arc::new(text);
-        self.0.put(key, Arc::clone(&text), bytes_of(&text));
-        self.0.shrink_to(BUDGET);
+        self.kept.put(key, Arc::clone(&text), bytes_of(&text));
+        self.kept.shrink_to(self.budget);
         Ok(text)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::candidates::{Candidates, JudgedWords, Said};
@@ -185,11 +186,11 @@ fn say(
     observation: &Observation,
 ) -> Result<Saying> {
     let probe = order.probe;
-    let scored = |decoding: Decoding, x0, done| {
+    let scored = |decoding: Decoding, x0: &Tensor, done| {
         decoding.score(order.backbone, order.scorer, prompt, (x0, done))
     };
-    let (decoding, done) = (probe.card().vae_previews_from, observation.steps_done);
-    let read = scored(decoding, &observation.x0, done)?;
+    let (decoding, done) = (probe.card().previews, observation.steps_done);
+    let read = scored(decoding, &decoding.shown(observation)?, done)?;
     let look = Look {
         observation,
         words,
@@ -209,17 +210,18 @@ fn say(
     let mut by_network = BTreeMap::new();
     if order.baselines {
         // Decoded by the VAE, as good as it gets, and by the small decoder that the probe reads with
-        // early on, in a fraction of the time.
-        // One of the two is what was read already.
-        let (by_vae, small) = match decoding.is_by_vae(done) {
-            true => (
-                read.value,
-                scored(Decoding::default(), &observation.x0, done)?.value,
-            ),
-            false => {
-                let by_vae = Decoding { vae_from: Some(0) };
-                (scored(by_vae, &observation.x0, done)?.value, read.value)
-            }
+        // early on, in a fraction of the time; both as it was predicted, whatever the probe reads.
+        let scored_by = |vae_from| {
+            let decoding = Decoding {
+                vae_from,
+                ahead: 0.0,
+            };
+            scored(decoding, &observation.x0, done)
+        };
+        let by_vae = scored_by(Some(0))?.value;
+        let small = match decoding.is_by_vae(done) {
+            true => scored_by(None)?.value,
+            false => read.value,
         };
         by_predictor.insert("x0-preview".into(), by_vae);
         by_predictor.insert("small-preview".into(), small);

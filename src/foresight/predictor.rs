@@ -286,7 +286,7 @@ impl Predictor {
         let predictions: Vec<Prediction> = match &self.judge {
             Judge::Probe(probe) => {
                 let judge = probe.card().preview.as_deref();
-                let decoding = probe.card().vae_previews_from;
+                let decoding = probe.card().previews;
                 let scorer = judge.map(|metric| self.models.scorer(metric)).transpose()?;
                 apart::each(backbone, seen, |seen| {
                     let observation = seen.observation;
@@ -295,7 +295,7 @@ impl Predictor {
                             backbone,
                             scorer.as_ref(),
                             seen.prompt,
-                            (&observation.x0, observation.steps_done),
+                            (&decoding.shown(observation)?, observation.steps_done),
                         )?),
                         _ => None,
                     };

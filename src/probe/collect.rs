@@ -104,7 +104,7 @@ impl Order<'_> {
             middle: true,
             early: early_of(self.tap, facts),
             preview: Some(first.metric().into()),
-            vae_previews_from: self.decoding,
+            previews: self.decoding,
             seeds: self.seeds,
             prompts: format!("{}; seeds drawn from {}", self.source.name, self.seed),
             also: others

@@ -29,9 +29,9 @@ pub struct Manifest {
     pub early: usize,
     /// The metric of the scorer that judged the previews, if any did.
     pub preview: Option<String>,
-    /// What decoded them.
-    #[serde(default)]
-    pub vae_previews_from: Decoding,
+    /// What made them.
+    #[serde(flatten)]
+    pub previews: Decoding,
     pub seeds: usize,
     /// Where the prompts come from: a file's digest, or the world and its seed.
     pub prompts: String,

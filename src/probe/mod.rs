@@ -111,9 +111,9 @@ pub struct ProbeCard {
     pub middle: bool,
     /// The metric of the scorer that judges the early preview for it, if it reads one.
     pub preview: Option<String>,
-    /// What decodes that preview.
-    #[serde(default)]
-    pub vae_previews_from: preview::Decoding,
+    /// What makes that preview.
+    #[serde(flatten)]
+    pub previews: preview::Decoding,
     /// How good it was measured to be, in a sentence or figures by name.
     pub measured: serde_json::Value,
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::run::{narrowest, rgb};
 use crate::Result;
 use crate::backbones::{Backbone, Word};
+use crate::sampling::Observation;
 use crate::scorers::{Score, Scorer};
 
 /// Numbers of a preview as a whole: its value, whether all is right, the share that is, the mean
@@ -91,19 +92,43 @@ fn flag(yes: bool) -> f64 {
     f64::from(u8::from(yes))
 }
 
-/// Which decoder makes previews: a small one, where the model has one, or the VAE itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+/// What makes a preview of the predicted finished latents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Decoding {
-    /// Steps done from which on the VAE itself decodes; `None`: never. Early on there is nothing to
-    /// see that a small decoder would miss, later it is the small decoder that limits what is seen.
+    /// Steps done from which on the VAE itself decodes, before that a small decoder where the model
+    /// has one; `None`: never. Early on there is nothing to see that a small decoder would miss, later
+    /// it is the small decoder that limits what is seen.
+    #[serde(rename = "vae_previews_from", default)]
     pub vae_from: Option<usize>,
+    /// By how many times their last change the latents that the VAE decodes are carried on. Early
+    /// predictions go to and fro; late ones move where they moved before, so that a little further
+    /// on they are nearer to what they will be.
+    #[serde(rename = "previews_ahead", default, skip_serializing_if = "is_none")]
+    pub ahead: f64,
+}
+
+fn is_none(ahead: &f64) -> bool {
+    *ahead == 0.0
 }
 
 impl Decoding {
     /// Whether the VAE itself decodes what was predicted after `done` steps.
     pub fn is_by_vae(self, done: usize) -> bool {
         self.vae_from.is_some_and(|from| done >= from)
+    }
+
+    /// The finished latents (channels, height, width) that the preview of `observation` shows: as they
+    /// were predicted or, where they are carried on, x0 + ahead · (x0 − the step before's), the
+    /// extrapolation of second-order multistep solvers (Lu et al. 2022, DPM-Solver++). A glimpse shows
+    /// the step before as it is.
+    pub fn shown(self, observation: &Observation) -> Result<Tensor> {
+        let x0 = &observation.x0;
+        let carried_on =
+            self.is_by_vae(observation.steps_done) && !observation.glimpse && self.ahead != 0.0;
+        match &observation.previous_x0 {
+            Some(before) if carried_on => Ok((x0 + ((x0 - before)? * self.ahead)?)?),
+            _ => Ok(x0.clone()),
+        }
     }
 
     /// Decodes the finished latents (channels, height, width) that were predicted after `done` steps.
@@ -131,6 +156,7 @@ impl Decoding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backbones::TextState;
     use crate::models::{ModelOptions, Models, POCKET};
 
     #[test]
@@ -150,24 +176,70 @@ mod tests {
         let small = picture(Decoding::default(), 25);
         let whole = super::super::run::picture(pocket.as_ref(), &x0.unsqueeze(0).unwrap()).unwrap();
         assert_ne!(small, whole);
-        let decoding = Decoding { vae_from: Some(9) };
+        let decoding = Decoding {
+            vae_from: Some(9),
+            ..Default::default()
+        };
         assert_eq!(picture(decoding, 8), small);
         assert_eq!(picture(decoding, 9), whole);
     }
 
     #[test]
-    fn a_card_of_before_there_was_a_choice_reads_by_the_small_decoder() {
-        #[derive(Deserialize)]
-        struct Card {
-            #[serde(default)]
-            vae_previews_from: Decoding,
-        }
-        let read = |text| {
-            serde_json::from_str::<Card>(text)
-                .unwrap()
-                .vae_previews_from
+    fn late_latents_are_carried_on_by_their_last_change() {
+        let latents = |value: f32| {
+            let shape = (1, 1, 2);
+            Tensor::from_vec(vec![value, 2.0 * value], shape, &candle_core::Device::Cpu).unwrap()
         };
-        assert_eq!(read("{}"), Decoding::default());
-        assert_eq!(read(r#"{"vae_previews_from": 9}"#).vae_from, Some(9));
+        let seen = |steps_done, glimpse, previous_x0: Option<f32>| Observation {
+            steps_done,
+            glimpse,
+            x0: latents(3.0),
+            previous_x0: previous_x0.map(latents),
+            maps: Default::default(),
+            middle: None,
+            text: TextState {
+                embeds: latents(0.0),
+                pooled: None,
+            },
+        };
+        let decoding = Decoding {
+            vae_from: Some(9),
+            ahead: 0.5,
+        };
+        let shown = |observation: Observation| {
+            let shown = decoding.shown(&observation).unwrap();
+            shown.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        assert_eq!(shown(seen(10, false, Some(2.0))), [3.5, 7.0]);
+        for plain in [
+            seen(8, false, Some(2.0)),
+            seen(10, true, Some(2.0)),
+            seen(10, false, None),
+        ] {
+            assert_eq!(shown(plain), [3.0, 6.0]);
+        }
+    }
+
+    #[test]
+    fn a_card_of_before_there_was_a_choice_reads_by_the_small_decoder() {
+        #[derive(Serialize, Deserialize)]
+        struct Card {
+            steps: usize,
+            #[serde(flatten)]
+            previews: Decoding,
+        }
+        let read = |text| serde_json::from_str::<Card>(text).unwrap().previews;
+        assert_eq!(read(r#"{"steps": 25}"#), Decoding::default());
+        let late = read(r#"{"steps": 25, "vae_previews_from": 9}"#);
+        assert_eq!((late.vae_from, late.ahead), (Some(9), 0.0));
+        // Written as before where nothing is carried on, so that old sets keep their names.
+        let card = Card {
+            steps: 25,
+            previews: late,
+        };
+        let text = serde_json::to_string(&card).unwrap();
+        assert_eq!(text, r#"{"steps":25,"vae_previews_from":9}"#);
+        let ahead = r#"{"steps": 25, "vae_previews_from": 9, "previews_ahead": 1.0}"#;
+        assert_eq!(read(ahead).ahead, 1.0);
     }
 }

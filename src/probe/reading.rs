@@ -40,7 +40,8 @@ impl Reader<'_> {
 
     fn read_one(&mut self, observation: &Observation) -> Result<Looked> {
         let done = observation.steps_done;
-        let mut own = self.previews(Some(&observation.x0), done)?.into_iter();
+        let shown = self.decoding.shown(observation)?;
+        let mut own = self.previews(Some(&shown), done)?.into_iter();
         let before = self.previews(observation.previous_x0.as_ref(), done.saturating_sub(1))?;
         let mut before = before.into_iter();
         let first = [own.next(), before.next()];

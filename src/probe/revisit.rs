@@ -146,7 +146,7 @@ impl Revisit<'_> {
             words: &words,
             blocks: (&manifest.tap, manifest.early),
             middle: manifest.middle,
-            decoding: manifest.vae_previews_from,
+            decoding: manifest.previews,
             scorers: judge.as_deref().into_iter().collect(),
             text: None,
         };

@@ -33,7 +33,7 @@ pub fn manifest() -> Manifest {
         middle: true,
         early: 1,
         preview: Some("composition".into()),
-        vae_previews_from: Default::default(),
+        previews: Default::default(),
         seeds: 4,
         prompts: "synthetic".into(),
         also: Vec::new(),

@@ -128,7 +128,7 @@ pub fn train(
             tap: layout.blocks.clone(),
             middle: layout.middle_channels > 0,
             preview: manifest.preview.clone(),
-            vae_previews_from: manifest.vae_previews_from,
+            previews: manifest.previews,
             measured: json!({
                 "trained_on": {
                     "prompts": training.len(),

@@ -46,6 +46,11 @@ pub struct Args {
     #[arg(long, value_name = "K")]
     vae_previews_from: Option<usize>,
 
+    /// By how many times their last change the latents are carried on that the VAE decodes for these
+    /// previews: late predictions move where they moved before.
+    #[arg(long, value_name = "A", default_value_t = 0.0, requires = "vae_previews_from", value_parser = ahead)]
+    previews_ahead: f64,
+
     /// Default: the model's own.
     #[arg(long)]
     guidance: Option<f64>,
@@ -124,6 +129,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
         source: &source,
         decoding: Decoding {
             vae_from: args.vae_previews_from,
+            ahead: args.previews_ahead,
         },
         share: args.part,
     };
@@ -157,6 +163,13 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
         kept.before,
         kept.by_others
     ))
+}
+
+fn ahead(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(ahead) if (0.0..=4.0).contains(&ahead) => Ok(ahead),
+        _ => Err("give a number from 0 to 4, such as 1".into()),
+    }
 }
 
 /// The scorers of the metrics asked for, each once, or the default model's own.

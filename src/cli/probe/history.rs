@@ -158,7 +158,7 @@ fn manifest(
             true => Some(metric.to_string()),
             false => measurable.into_iter().find(|own| own == "composition"),
         },
-        vae_previews_from: card.map(|card| card.vae_previews_from).unwrap_or_default(),
+        previews: card.map(|card| card.previews).unwrap_or_default(),
         seeds: 0,
         prompts: "history".into(),
         also: Vec::new(),

@@ -4,6 +4,7 @@ mod pocket;
 
 use std::sync::Arc;
 
+use super::texts::Texts;
 use super::{Engine, Event, Limits, Work};
 use crate::Error;
 use crate::backbones::TapRequest;
@@ -36,6 +37,19 @@ fn a_request_for_one_candidate_does_not_wait_behind_one_for_64() {
     // A step of its own in each of five ticks, after the one that was under way.
     let bound = GUIDED * batch * (5 + 2);
     assert!(end.unwrap() <= bound, "done after {end:?}, not {bound}");
+}
+
+#[test]
+fn encoded_prompts_stay_within_their_share_of_the_memory() {
+    let fake = fake::Fake::new(Arc::default());
+    // One guided text of the fake is 112 bytes, and its pooled halves.
+    let mut texts = Texts::new(400);
+    for seed in 0..20 {
+        let prompt = "x".repeat(1 + seed as usize);
+        let text = texts.encoded(&fake, &candidate(&prompt, seed)).unwrap();
+        assert_eq!(text.positive.embeds.dims(), [1, 7, 2]);
+        assert!(texts.bytes() > 0 && texts.bytes() <= 400);
+    }
 }
 
 #[test]
