@@ -21,7 +21,7 @@ struct Plan {
     steps: f64,
     /// Evaluations a step.
     evaluations: f64,
-    /// Cells of the probe's grid at 1024², blocks that are read by default, channels of the middle.
+    /// Cells of the probe's grid at 1024² (a probe reads no more), blocks that are read by default, channels of the middle.
     cells: f64,
     blocks: f64,
     middle: f64,
@@ -43,7 +43,7 @@ const PLANS: [Plan; 4] = [
         name: "flux-schnell",
         steps: 4.0,
         evaluations: 1.0,
-        cells: 64.0 * 64.0,
+        cells: 32.0 * 32.0,
         blocks: 2.0,
         middle: 3072.0,
         latents: 16.0,
@@ -52,7 +52,7 @@ const PLANS: [Plan; 4] = [
         name: "flux-dev",
         steps: 28.0,
         evaluations: 1.0,
-        cells: 64.0 * 64.0,
+        cells: 32.0 * 32.0,
         blocks: 2.0,
         middle: 3072.0,
         latents: 16.0,
@@ -61,7 +61,7 @@ const PLANS: [Plan; 4] = [
         name: "qwen-image",
         steps: 50.0,
         evaluations: 1.0,
-        cells: 64.0 * 64.0,
+        cells: 32.0 * 32.0,
         blocks: 2.0,
         middle: 3072.0,
         latents: 16.0,

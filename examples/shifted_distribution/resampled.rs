@@ -35,8 +35,8 @@ pub struct Resampled {
 
 impl Resampled {
     /// Draws histories of `renders` out of the candidates, of which `own` is the probe's own
-    /// prediction, and judges each on the candidates that are not in it. `None` where so few renders
-    /// correct nothing.
+    /// prediction, and judges each on the candidates that are not in it: at least half of them. Of no
+    /// renders it is the probe itself, where that is calibrated; `None` where nothing is.
     pub fn of(
         own: &[Prediction],
         measured: &[f64],
@@ -44,12 +44,22 @@ impl Resampled {
         good: f64,
         prior: Prior,
     ) -> Option<Self> {
+        if renders == 0 {
+            let itself = Judged::of(own, measured, good);
+            return (prior == Prior::Calibrated).then_some(Self {
+                ece: Spread::of(&[itself.ece?]),
+                coverage: Spread::of(&[itself.coverage?]),
+            });
+        }
+        if 2 * renders > own.len() {
+            return None;
+        }
         let mut random = Random::new(renders as u64);
         let mut order: Vec<usize> = (0..own.len()).collect();
         let (mut eces, mut coverages) = (Vec::new(), Vec::new());
         for _ in 0..HISTORIES {
             random.shuffle(&mut order);
-            let (history, others) = order.split_at(renders.min(order.len()));
+            let (history, others) = order.split_at(renders);
             let pairs: Vec<_> = history.iter().map(|&i| (&own[i], measured[i])).collect();
             let correction = Correction::fit(&pairs, good, Some([0.0, 1.0]), prior)?;
             let said = others.iter().map(|&i| correction.apply(&own[i]).rounded());

@@ -12,6 +12,10 @@ use crate::backbones::Word;
 use crate::sampling::Observation;
 use crate::{Error, Result};
 
+/// A grid has so many cells at most, SDXL's at 1024 × 1024 pixels: where things stand is seen on it, and
+/// the 4096 cells of FLUX and Qwen-Image would make a look four times as heavy to keep and to read.
+const MOST_CELLS: usize = 32 * 32;
+
 /// The widths of the networks' inputs; the same for all observations of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Layout {
@@ -150,7 +154,7 @@ impl Text {
 impl Seen {
     /// Reads an observation's maps of `blocks`, its first `keys` text keys, on the grid of the finest
     /// of the first `early` of them (of all, where there is none), so that a glimpse lies on the same
-    /// grid. Fails where a block was not tapped.
+    /// grid, halved while it has more than 1024 cells. Fails where a block was not tapped.
     pub fn read(
         observation: &Observation,
         (blocks, early): (&[String], usize),
@@ -178,6 +182,7 @@ impl Seen {
             .iter()
             .map(|(grid, _)| *grid)
             .max()
+            .map(within_reason)
             .ok_or_else(|| Error::Internal("no block was tapped for the probe".into()))?;
         let mut maps = Vec::new();
         for (grid, map) in &tapped {
@@ -252,6 +257,14 @@ fn grid_of(queries: usize, rows: usize, columns: usize) -> Result<(usize, usize)
         })
 }
 
+/// Halved until it has no more than [`MOST_CELLS`].
+fn within_reason((mut height, mut width): (usize, usize)) -> (usize, usize) {
+    while height * width > MOST_CELLS {
+        (height, width) = (height.div_ceil(2), width.div_ceil(2));
+    }
+    (height, width)
+}
+
 /// Channels-last values from one grid to another: repeated where the new one is finer, averaged
 /// where it is coarser.
 fn resample(values: &[f32], from: (usize, usize), to: (usize, usize)) -> Vec<f32> {
@@ -315,6 +328,13 @@ mod tests {
         assert_eq!(grid_of(64, 16, 16).unwrap(), (8, 8));
         assert_eq!(grid_of(24, 8, 12).unwrap(), (4, 6));
         assert_eq!(grid_of(6, 5, 3).unwrap(), (3, 2));
+    }
+
+    #[test]
+    fn a_grid_of_more_cells_than_help_is_halved() {
+        assert_eq!(within_reason((32, 32)), (32, 32));
+        assert_eq!(within_reason((64, 64)), (32, 32));
+        assert_eq!(within_reason((45, 81)), (23, 41));
     }
 
     #[test]
