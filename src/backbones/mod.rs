@@ -11,6 +11,8 @@ pub(crate) mod clip;
 mod costs;
 mod files;
 mod flux;
+#[cfg(fuzzing)]
+pub mod fuzzed;
 mod gguf;
 mod index;
 pub(crate) mod layers;

@@ -11,6 +11,8 @@ use clap::{Parser, Subcommand};
 use crate::Error;
 
 mod doctor;
+#[cfg(fuzzing)]
+pub mod fuzzed;
 mod globals;
 mod models;
 pub mod output;

@@ -13,7 +13,10 @@ use crate::probe::Probe;
 use crate::scorers::Scorer;
 use crate::{Error, Result, world};
 
+#[cfg(not(fuzzing))]
 mod folder;
+#[cfg(fuzzing)]
+pub mod folder;
 mod hub;
 mod known;
 mod large;

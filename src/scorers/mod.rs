@@ -11,7 +11,10 @@ mod hps;
 mod image;
 mod image_reward;
 pub mod metrics;
+#[cfg(not(fuzzing))]
 mod pickle;
+#[cfg(fuzzing)]
+pub mod pickle;
 mod vision;
 
 use std::ops::Range;

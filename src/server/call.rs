@@ -21,7 +21,7 @@ use super::progress::Reporter;
 use super::tools::Job;
 use super::{Server, arguments, checks, resources};
 use crate::foresight::requests::{PredictRequest, RankRequest, RefineRequest, RenderRequest};
-use crate::foresight::{Caller, Progress};
+use crate::foresight::{Caller, Progress, validate};
 use crate::{Error, Result};
 
 /// A reply, and the picture that is shown with it.
@@ -114,8 +114,8 @@ async fn work(
     else {
         let known: Vec<&str> = server.tools.iter().map(|card| &*card.tool.name).collect();
         let problem = format!(
-            "there is no tool {:?}; there are: {}",
-            request.name,
+            "there is no tool {}; there are: {}",
+            validate::shown(&request.name),
             known.join(", ")
         );
         return Err(ErrorData::invalid_params(problem, None));

@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 use super::schema::Schema;
 
 /// So many problems are reported at once; more would bury the first.
-const REPORTED: usize = 5;
+const REPORTED: usize = 4;
 /// A value longer than this is cut when it is quoted back.
-const QUOTED: usize = 80;
+const QUOTED: usize = 60;
 
 /// Checks `arguments` against `schema` and returns one line for each problem: the field, the value
 /// seen, and what would be right. Whole numbers written as `25.0` become `25`.
@@ -337,6 +337,17 @@ mod tests {
                 "{wrong}: {:?}",
                 problems(wrong.clone())
             );
+        }
+    }
+
+    #[test]
+    fn however_much_is_wrong_the_answer_stays_short() {
+        for card in crate::server::tools::all() {
+            let long = |n: u32| (format!("{n}").repeat(900), json!("\u{1f600}".repeat(900)));
+            let mut arguments = (0..40).map(long).collect();
+            let said = enforce(card.input(), &mut arguments).join("\n");
+            let length = said.chars().count();
+            assert!(length <= 1500, "{length}: {said}");
         }
     }
 

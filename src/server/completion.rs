@@ -8,6 +8,7 @@ use super::prompts;
 use super::resources::{CANDIDATES, PICTURES, page};
 use crate::Result;
 use crate::foresight::Foresight;
+use crate::foresight::validate::shown;
 
 /// As many as a reply may hold.
 const AT_MOST: usize = CompletionInfo::MAX_VALUES;
@@ -28,7 +29,8 @@ pub fn complete(
         Reference::Prompt(prompt) => {
             let known = prompts::arguments_of(&prompt.name)?;
             if !known.contains(&name) {
-                let problem = format!("{name}: {} takes {}", prompt.name, known.join(", "));
+                let (name, known) = (shown(name), known.join(", "));
+                let problem = format!("{name}: {} takes {known}", prompt.name);
                 return Err(ErrorData::invalid_params(problem, None));
             }
             match name {
@@ -54,8 +56,9 @@ pub fn complete(
             }
             (uri, name) => {
                 let problem = format!(
-                    "there is no template {uri:?} with {name:?} in it; resources/templates/list \
-                     names what there is"
+                    "there is no template {} with {} in it; resources/templates/list names what there is",
+                    shown(uri),
+                    shown(name)
                 );
                 return Err(ErrorData::invalid_params(problem, None));
             }

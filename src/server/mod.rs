@@ -29,6 +29,8 @@ mod checks;
 mod completion;
 #[cfg(feature = "conformance")]
 mod conformance;
+#[cfg(fuzzing)]
+pub mod fuzzed;
 pub mod http;
 mod lenient;
 mod progress;

@@ -7,6 +7,8 @@
 use rmcp::ErrorData;
 use rmcp::model::{GetPromptResult, JsonObject, Prompt, PromptArgument, PromptMessage, Role};
 
+use crate::foresight::validate::shown;
+
 const FILES: [&str; 3] = [
     include_str!("../../prompts/plan-an-image.md"),
     include_str!("../../prompts/pick-a-seed.md"),
@@ -61,7 +63,7 @@ fn unknown(name: &str) -> ErrorData {
     let known: Vec<&str> = files.map(|file| file.name).collect();
     let known = known.join(", ");
     ErrorData::invalid_params(
-        format!("there is no prompt {name:?}; there are: {known}"),
+        format!("there is no prompt {}; there are: {known}", shown(name)),
         None,
     )
 }
@@ -130,17 +132,15 @@ impl PromptFile {
             .find(|k| !self.arguments.iter().any(|a| a.name == **k))
         {
             let known: Vec<&str> = self.arguments.iter().map(|a| a.name).collect();
-            return Err(format!(
-                "{unknown}: {} takes {}",
-                self.name,
-                known.join(", ")
-            ));
+            let known = known.join(", ");
+            return Err(format!("{}: {} takes {known}", shown(unknown), self.name));
         }
         let mut values = Vec::new();
         for argument in &self.arguments {
             let value = match given.get(argument.name) {
                 None => "",
                 Some(value) => value.as_str().ok_or_else(|| {
+                    let value = shown(&value.to_string());
                     format!("{}: {value} is not a text. Send a text", argument.name)
                 })?,
             };
@@ -249,9 +249,12 @@ mod tests {
             (json!({"prompt": 3}), "prompt"),
             (json!({"prompt": "a", "colour": "red"}), "colour"),
             (json!({"prompt": "a".repeat(9000)}), "prompt"),
+            (json!({"prompt": ["a".repeat(9000)]}), "prompt"),
+            (json!({"prompt": "a", "b".repeat(9000): "c"}), "bbb"),
         ] {
             let error = get("pick-a-seed", Some(&arguments(given))).unwrap_err();
-            assert!(error.message.starts_with(named), "{}", error.message);
+            assert!(error.message.contains(named), "{}", error.message);
+            assert!(error.message.len() < 300, "{}", error.message);
         }
         assert!(
             get("nothing", None)

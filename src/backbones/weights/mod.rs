@@ -155,14 +155,15 @@ impl Weights {
     /// Every tensor's name and the bytes that it takes once it is loaded.
     pub fn sizes(&self) -> impl Iterator<Item = (&str, u64)> {
         self.index.iter().map(|(name, entry)| {
-            let numbers = entry.shape().iter().product::<usize>();
+            let numbers = count(&entry.shape());
             let bytes = match &entry.stored {
                 Stored::Gguf(info) if info.is_quantized() && !self.merges.change(name) => {
-                    numbers / info.dtype.block_size() * info.dtype.type_size()
+                    let blocks = numbers / info.dtype.block_size() as u64;
+                    blocks.saturating_mul(info.dtype.type_size() as u64)
                 }
-                _ => numbers * self.dtype.size_in_bytes(),
+                _ => numbers.saturating_mul(self.dtype.size_in_bytes() as u64),
             };
-            (name.as_str(), bytes as u64)
+            (name.as_str(), bytes)
         })
     }
 
@@ -225,8 +226,8 @@ impl Weights {
         }
         drop(shard);
         self.taken.borrow_mut().insert(name.into());
-        let bytes = shape.iter().product::<usize>() * self.dtype.size_in_bytes();
-        self.bytes.set(self.bytes.get() + bytes as u64);
+        let bytes = count(shape).saturating_mul(self.dtype.size_in_bytes() as u64);
+        self.bytes.set(self.bytes.get().saturating_add(bytes));
         if self.files.audit().is_some() {
             self.merges.mark(name);
             // One number stands for all: a model of any size is put together in little memory.
@@ -280,6 +281,12 @@ impl Weights {
             .collect();
         paths.join(", ")
     }
+}
+
+/// Numbers in a tensor of this shape; a damaged file may claim more than can be counted.
+fn count(shape: &[usize]) -> u64 {
+    let product = |count: u64, length: &usize| count.saturating_mul(*length as u64);
+    shape.iter().fold(1, product)
 }
 
 /// A place in the tree of a component's tensor names.

@@ -49,7 +49,9 @@ impl Share {
 
     /// The first row and the one after the last, of so many.
     pub fn of(self, rows: usize) -> (usize, usize) {
-        (rows * self.from / self.of, rows * self.to / self.of)
+        // A tensor without numbers may claim any count of rows.
+        let at = |part: usize| (rows as u128 * part as u128 / self.of as u128) as usize;
+        (at(self.from), at(self.to))
     }
 }
 
@@ -108,6 +110,22 @@ impl Opened {
         match self {
             Self::Safetensors(shard) => shard.path(),
             Self::Gguf(_) => gguf::PATH,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_follow_one_another_whatever_number_of_rows_is_claimed() {
+        for rows in [0, 1, 7, 9, usize::MAX / 2 + 1, usize::MAX] {
+            let ends = [0, 1, 2].map(|index| Share::nth(index, 3).of(rows));
+            assert_eq!(ends[0].0, 0);
+            assert_eq!(ends[0].1, ends[1].0);
+            assert_eq!(ends[1].1, ends[2].0);
+            assert_eq!(ends[2].1, rows);
         }
     }
 }

@@ -5,6 +5,7 @@ use rmcp::model::{Resource, ResourceTemplate};
 
 use super::{CANDIDATES, JPEG, JSON, PICTURES, PNG, file_name, is_sheet, link};
 use crate::foresight::Foresight;
+use crate::foresight::validate::shown;
 use crate::{Error, Result};
 
 /// So many renders or sheets stand on a page.
@@ -38,7 +39,7 @@ impl From {
         read.ok_or_else(|| {
             Error::invalid(
                 "cursor",
-                format!("{cursor:?} is none of this server's"),
+                format!("{} is none of this server's", shown(cursor)),
                 "Send the nextCursor of an earlier page, or none for the first",
             )
         })
@@ -139,4 +140,21 @@ pub fn templates() -> Vec<ResourceTemplate> {
             .with_description("Where in that picture each word of the prompt is attended to")
             .with_mime_type(JPEG),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_of_somebody_elses_is_refused_briefly() {
+        for cursor in ["", "r:", "r:x", "7", &"x".repeat(100_000)] {
+            let Err(error) = From::read(Some(cursor)) else {
+                panic!("{cursor} was read");
+            };
+            assert!(error.to_string().len() < 300, "{error}");
+        }
+        assert!(From::read(Some("r:-1")).is_ok());
+        assert!(From::read(Some("s:")).is_ok());
+    }
 }

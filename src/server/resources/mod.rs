@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::app;
 use crate::candidate::Handle;
-use crate::foresight::{Caller, Foresight};
+use crate::foresight::{Caller, Foresight, validate};
 use crate::{Error, Result, pictures};
 
 mod listing;
@@ -66,8 +66,8 @@ pub async fn read(
 ) -> Result<ReadResourceResult, ErrorData> {
     let unknown = || {
         let problem = format!(
-            "there is no resource {uri:?}; resources/list and resources/templates/list name what \
-             there is"
+            "there is no resource {}; resources/list and resources/templates/list name what there is",
+            validate::shown(uri)
         );
         ErrorData::resource_not_found(problem, None)
     };
