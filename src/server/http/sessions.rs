@@ -23,6 +23,10 @@ use rmcp::transport::streamable_http_server::session::local::{
 
 /// So long a client whose stream broke may take to come back for it.
 const RETURN: Duration = Duration::from_secs(1);
+/// So long an answer that was sent is kept for a client whose stream broke on the way. Sessions let go
+/// of old answers at their next request, which in one that was left never comes: for a minute, as rmcp
+/// has it, some hundreds of those keep some ten megabytes of pictures.
+const SENT: Duration = Duration::from_secs(5);
 /// So soon clients are told to come back.
 const RETRY: Duration = Duration::from_millis(250);
 /// A session without a word for so long is over: an editor may stay open all day.
@@ -43,6 +47,7 @@ impl Sessions {
         let mut config = SessionConfig::default();
         config.keep_alive = Some(IDLE);
         config.sse_retry = Some(RETRY);
+        config.completed_cache_ttl = SENT;
         let mut inner = LocalSessionManager::default();
         inner.session_config = config;
         Self {
