@@ -222,10 +222,11 @@ impl Reader {
         };
         let scene = &mut self.reading.scene;
         let start = scene.objects.len();
-        if count == 0 || start + count > Scene::MAX_OBJECTS {
+        let all = start.saturating_add(count);
+        if count == 0 || all > Scene::MAX_OBJECTS {
             return Err(outside(format!(
                 "the prompt asks for {} objects and pocket draws one to {}",
-                if count == 0 { 0 } else { start + count },
+                if count == 0 { 0 } else { all },
                 Scene::MAX_OBJECTS
             )));
         }

@@ -129,3 +129,11 @@ fn words_are_mapped_to_their_objects() {
     let circles = vec!["Two", "small", "RED", "circles"];
     assert_eq!(words, [circles.clone(), circles, vec!["star"]]);
 }
+
+#[test]
+fn a_count_beyond_all_numbers_is_refused() {
+    for count in ["5", "9999999999", "18446744073709551615"] {
+        let refusal = parse(&format!("a star and {count} red rings")).unwrap_err();
+        assert!(refusal.to_string().contains("draws one to"), "{refusal}");
+    }
+}
