@@ -214,13 +214,16 @@ impl<'a> Demonstration<'a> {
             None => Prior::Calibrated,
             Some(_) => Prior::Foreign,
         };
+        let measured = measured(fresh);
+        let mut own = Vec::new();
+        for step in STEPS {
+            own.push((step, self.own(fresh, step)?));
+        }
         let mut calibrated = Vec::new();
         for renders in RENDERS {
             let mut all = true;
-            for step in STEPS {
-                let own = self.own(fresh, step)?;
-                let measured = measured(fresh);
-                let Some(found) = Resampled::of(&own, &measured, renders, self.card.good, prior)
+            for (step, own) in &own {
+                let Some(found) = Resampled::of(own, &measured, renders, self.card.good, prior)
                 else {
                     all = false;
                     continue;

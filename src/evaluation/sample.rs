@@ -218,8 +218,13 @@ fn say(
             };
             scored(decoding, &observation.x0, done)
         };
-        let by_vae = scored_by(Some(0))?.value;
-        let small = match decoding.is_by_vae(done) {
+        // One of the two is often what was read already.
+        let read_by_vae = decoding.is_by_vae(done);
+        let by_vae = match read_by_vae && decoding.ahead == 0.0 {
+            true => read.value,
+            false => scored_by(Some(0))?.value,
+        };
+        let small = match read_by_vae {
             true => scored_by(None)?.value,
             false => read.value,
         };
