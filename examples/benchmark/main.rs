@@ -16,6 +16,10 @@ mod sides;
 
 use sides::{Side, Work};
 
+/// The command's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// One prompt for both sides.
 pub const PROMPT: &str = "a red circle left of a blue square on a white background";
 pub const CANDIDATES: usize = 16;

@@ -70,15 +70,17 @@ pub fn write(header: &Header, weights: &Weights) -> Result<Vec<u8>> {
     serialize(&tensors, KEY, json)
 }
 
+/// What is said of a probe file that is not one.
+pub fn wrong(problem: String) -> Error {
+    Error::invalid(
+        "probe",
+        format!("not a probe file that can be used: {}", shortened(problem)),
+        "Train one with `foreseed probe train`",
+    )
+}
+
 /// Reads a probe file; the card's `id` is the digest of these bytes.
 pub fn read(bytes: &[u8]) -> Result<(Header, Weights)> {
-    let wrong = |problem: String| {
-        Error::invalid(
-            "probe",
-            format!("not a probe file that can be used: {}", shortened(problem)),
-            "Train one with `foreseed probe train`",
-        )
-    };
     let (tensors, json) = deserialize(bytes, KEY).map_err(wrong)?;
     let format = serde_json::from_str::<serde_json::Value>(&json)
         .ok()

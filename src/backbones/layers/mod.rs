@@ -10,6 +10,7 @@ mod cpu;
 pub mod embeddings;
 pub mod encoder;
 pub mod feed_forward;
+pub mod fused;
 pub mod joint;
 pub mod linear;
 pub mod norm;

@@ -8,6 +8,7 @@ use crate::Result;
 use crate::backbones::files::ModelFiles;
 use crate::backbones::layers::activation::Activation;
 use crate::backbones::layers::conv::{Conv2d, enlarge};
+use crate::backbones::layers::fused::{self, Fused};
 use crate::backbones::weights::{Scope, Weights};
 
 /// Where a model's folder keeps it: not a part of diffusers' pipeline, which leaves it alone.
@@ -112,9 +113,17 @@ impl Block {
 #[derive(Debug)]
 struct Stage {
     blocks: Vec<Block>,
-    /// To the next stage's pixels, in the last one to the picture.
-    conv: Conv2d,
-    enlarges: bool,
+    end: End,
+}
+
+/// What follows a stage's blocks.
+#[derive(Debug)]
+enum End {
+    /// To the next stage's pixels.
+    Enlarge(Conv2d),
+    /// To the next stage's pixels and, since that stage has no blocks, to the picture.
+    Both(Fused),
+    Picture(Conv2d),
 }
 
 /// Latents, as the denoiser speaks of them, to pixels.
@@ -141,19 +150,33 @@ impl TinyDecoder {
                 .map(|layer| Block::load(&layers.at(layer), channels, config.act_fn))
                 .collect::<Result<Vec<_>>>()?;
             next += blocks.len();
-            let enlarges = i + 1 < count;
-            let conv = if enlarges {
-                next += 1;
-                Conv2d::load_unbiased(&layers.at(next), channels, channels, 3)?
+            let end = if i + 1 == count {
+                End::Picture(Conv2d::load_same(
+                    &layers.at(next),
+                    channels,
+                    config.out_channels,
+                    3,
+                )?)
             } else {
-                Conv2d::load_same(&layers.at(next), channels, config.out_channels, 3)?
+                let conv = layers.at(next + 1);
+                let ends = i + 2 == count && config.num_decoder_blocks[i + 1] == 0;
+                let both = match ends && config.upsampling_scaling_factor == fused::BY {
+                    true => {
+                        Fused::load(&conv, &layers.at(next + 2), (channels, config.out_channels))?
+                    }
+                    false => None,
+                };
+                next += 2;
+                match both {
+                    Some(both) => End::Both(both),
+                    None => End::Enlarge(Conv2d::load_unbiased(&conv, channels, channels, 3)?),
+                }
             };
-            next += 1;
-            stages.push(Stage {
-                blocks,
-                conv,
-                enlarges,
-            });
+            let is_last = matches!(end, End::Both(_));
+            stages.push(Stage { blocks, end });
+            if is_last {
+                break;
+            }
         }
         weights.finish(&LEFT_OVER);
         Ok(Self {
@@ -176,11 +199,14 @@ impl TinyDecoder {
             for block in &stage.blocks {
                 x = block.forward(&x)?;
             }
-            if stage.enlarges {
-                let (_, h, w, _) = x.dims4()?;
-                x = enlarge(&x, (by * h, by * w))?;
-            }
-            x = stage.conv.forward(&x)?;
+            x = match &stage.end {
+                End::Enlarge(conv) => {
+                    let (_, h, w, _) = x.dims4()?;
+                    conv.forward(&enlarge(&x, (by * h, by * w))?)?
+                }
+                End::Both(both) => both.forward(&x)?,
+                End::Picture(conv) => conv.forward(&x)?,
+            };
         }
         let x = x
             .permute((0, 3, 1, 2))?

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var};
 
+use super::super::file::wrong;
 use super::super::random::Random;
 use super::ops::{AddRows, Normalize, Unfold};
 use crate::{Error, Result};
@@ -49,10 +50,10 @@ impl Weights {
             let tensor = self
                 .read
                 .get(name)
-                .ok_or_else(|| Error::Internal(format!("the probe file lacks {name}")))?;
+                .ok_or_else(|| wrong(format!("it lacks {name}")))?;
             if tensor.dims() != shape {
-                return Err(Error::Internal(format!(
-                    "the probe file's {name} is {:?} where {shape:?} is needed",
+                return Err(wrong(format!(
+                    "its {name} is {:?} where {shape:?} is needed",
                     tensor.dims()
                 )));
             }

@@ -23,9 +23,7 @@ use rmcp::transport::streamable_http_server::session::local::{
 
 /// So long a client whose stream broke may take to come back for it.
 const RETURN: Duration = Duration::from_secs(1);
-/// So long an answer that was sent is kept for a client whose stream broke on the way. Sessions let go
-/// of old answers at their next request, which in one that was left never comes: for a minute, as rmcp
-/// has it, some hundreds of those keep some ten megabytes of pictures.
+/// So long an answer that was sent is kept for a client whose stream broke on the way.
 const SENT: Duration = Duration::from_secs(5);
 /// So soon clients are told to come back.
 const RETRY: Duration = Duration::from_millis(250);
@@ -175,6 +173,28 @@ fn cancellation(request: RequestId) -> ClientJsonRpcMessage {
     ClientJsonRpcMessage::notification(CancelledNotification::new(params).into())
 }
 
+/// A message that says nothing.
+fn nudge() -> ClientJsonRpcMessage {
+    let params = CancelledNotificationParam::new(None, None);
+    ClientJsonRpcMessage::notification(CancelledNotification::new(params).into())
+}
+
+/// Has a session let go of the answers that it keeps, once their time is over: rmcp looks at the next
+/// message only, and in a session that was left none ever comes. Hundreds of those kept tens of
+/// megabytes of pictures.
+fn let_go(inner: &Arc<LocalSessionManager>, session: SessionId) {
+    // Outside a runtime everything ends anyway.
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return;
+    };
+    let inner = Arc::clone(inner);
+    runtime.spawn(async move {
+        tokio::time::sleep(SENT + RETURN).await;
+        // The session may be over as well.
+        let _ = inner.accept_message(&session, nudge()).await;
+    });
+}
+
 /// A request under way.
 struct Open {
     session: SessionId,
@@ -275,7 +295,12 @@ impl Stream for Followed {
                 }
             }
             // It was answered, or cancelled.
-            Poll::Ready(None) => drop(self.books.lock().take(self.ticket, self.generation)),
+            Poll::Ready(None) => {
+                let ended = self.books.lock().take(self.ticket, self.generation);
+                if let Some(Open { session, .. }) = ended {
+                    let_go(&self.inner, session);
+                }
+            }
             Poll::Pending => {}
         }
         polled
@@ -303,6 +328,7 @@ impl Drop for Followed {
                 tracing::info!("a client has gone: giving up its work");
                 // The session may be over as well.
                 let _ = inner.accept_message(&session, cancellation(request)).await;
+                let_go(&inner, session);
             }
         });
     }
