@@ -180,8 +180,8 @@ fn nudge() -> ClientJsonRpcMessage {
 }
 
 /// Has a session let go of the answers that it keeps, once their time is over: rmcp looks at the next
-/// message only, and in a session that was left none ever comes. Hundreds of those kept tens of
-/// megabytes of pictures.
+/// message only, and in a session that was left none ever comes: it would keep its last answer, with
+/// its pictures, for as long as it lives.
 fn let_go(inner: &Arc<LocalSessionManager>, session: SessionId) {
     // Outside a runtime everything ends anyway.
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
