@@ -39,6 +39,8 @@ pub struct Numbers {
     pub unrolled: f64,
     /// Of the attention's scores that are held at once.
     pub scores: f64,
+    /// Of one in a tapped map: as it is computed, and in f32 for who looks at it.
+    pub map: f64,
 }
 
 impl Numbers {
@@ -51,6 +53,7 @@ impl Numbers {
                 normalised: 0.0,
                 unrolled: 0.0,
                 scores: 0.0,
+                map: size,
             };
         }
         Self {
@@ -61,6 +64,7 @@ impl Numbers {
                 false => size,
             },
             scores: SCORES as f64 * (2.0 * size + 8.0),
+            map: size + 4.0,
         }
     }
 }
@@ -142,8 +146,7 @@ impl Stream {
     pub fn evaluation(&self, numbers: Numbers) -> Cost {
         let per_token =
             self.channels as f64 * (Self::IN_A_BLOCK * numbers.kept + numbers.normalised);
-        // A map is kept as it is computed, and in f32 for who looks at it.
-        let map = (self.tapped * self.heads * self.text_tokens) as f64 * (numbers.kept + 4.0);
+        let map = (self.tapped * self.heads * self.text_tokens) as f64 * numbers.map;
         // A quantized matrix is made numbers of when it is multiplied with: the feed-forward's.
         let matrix = 4.0 * (self.channels * self.channels) as f64 * (numbers.kept + 4.0);
         Cost {

@@ -90,6 +90,7 @@ pub struct ModelOptions {
 /// The models there are. What lies in the hub's cache is looked at anew each time, so that a model
 /// pulled meanwhile is found.
 pub struct Models {
+    pocket: ModelCard,
     /// The folder or file that was given at start.
     given: Option<ModelCard>,
     default: String,
@@ -108,7 +109,12 @@ impl Models {
     }
 
     fn discover_in(options: ModelOptions, cache: PathBuf) -> Result<Self> {
+        let machine = match options.machine {
+            Some(machine) => machine,
+            None => Machine::open(DeviceChoice::Auto, None, None, false)?,
+        };
         let mut models = Self {
+            pocket: pocket_card(&machine),
             given: None,
             default: POCKET.to_owned(),
             loras: options.loras,
@@ -116,10 +122,7 @@ impl Models {
             probes: probes::Probes::new(options.probes),
             scorers: scorers::Shelf::new(options.scorers)?,
             cache,
-            machine: match options.machine {
-                Some(machine) => machine,
-                None => Machine::open(DeviceChoice::Auto, None, None, false)?,
-            },
+            machine,
         };
         match options.model {
             Some(name) if models.find(&name).is_some() => models.default = name,
@@ -147,11 +150,15 @@ impl Models {
 
     /// Every model that this version can run, installed or not.
     pub fn list(&self) -> Vec<ModelCard> {
+        self.cards().collect()
+    }
+
+    /// One after the other: a card of a published model takes a look at its files.
+    fn cards(&self) -> impl Iterator<Item = ModelCard> {
         let known = KNOWN.iter().filter(|known| known.supported);
-        std::iter::once(pocket_card(&self.machine))
+        std::iter::once_with(|| self.pocket.clone())
             .chain(self.given.clone())
             .chain(known.map(|known| hub::card(known, &self.cache, &self.machine)))
-            .collect()
     }
 
     /// The one given at start, else an installed real one that fits into memory, else pocket.
@@ -275,7 +282,7 @@ impl Models {
     }
 
     fn find(&self, name: &str) -> Option<ModelCard> {
-        self.list().into_iter().find(|card| card.name == name)
+        self.cards().find(|card| card.name == name)
     }
 
     fn unknown(&self, name: &str) -> Error {

@@ -18,6 +18,8 @@ const OUTPUTS: f64 = 2.0;
 const IN_A_BLOCK: f64 = 22.0;
 /// Of a 3×3 kernel.
 const AREA: f64 = 9.0;
+/// Keys of a text.
+const TEXT: f64 = 77.0;
 
 /// Reads the configurations; `index` says which text encoders there are.
 pub fn costs(files: &ModelFiles, index: &PipelineIndex, placement: &Placement) -> Result<Costs> {
@@ -64,8 +66,6 @@ pub fn costs(files: &ModelFiles, index: &PipelineIndex, placement: &Placement) -
 
 /// Floating-point operations of an evaluation over so many latents.
 fn operations(unet: &UnetConfig, latents: f64) -> f64 {
-    /// Keys of a text.
-    const TEXT: f64 = 77.0;
     let at = |level: usize| latents * 0.25f64.powi(level as i32);
     let transformer = |block: &BlockConfig, layers: usize, pixels: f64| {
         let c = block.channels as f64;
@@ -116,7 +116,8 @@ fn operations(unet: &UnetConfig, latents: f64) -> f64 {
     sum
 }
 
-/// Of the UNet: what is kept for the way up, and the widest block.
+/// Of the UNet: what is kept for the way up, the widest block, and the maps of the default tap, those of
+/// the middle.
 fn evaluation(unet: &UnetConfig, scale: usize, numbers: Numbers) -> Cost {
     let share = |level: usize| 0.25f64.powi(level as i32);
     let mut skips = unet.first_channels() as f64;
@@ -135,8 +136,15 @@ fn evaluation(unet: &UnetConfig, scale: usize, numbers: Numbers) -> Cost {
         widest = widest.max(resnet).max(transformer);
         wide = wide.max(inputs);
     }
-    let bytes =
-        (skips + widest) * numbers.kept + wide * (numbers.normalised + AREA * numbers.unrolled);
+    let maps = match (unet.mid, unet.down.last()) {
+        (MidKind::Attention(layers), Some(block)) => {
+            (layers * block.heads) as f64 * TEXT * share(unet.down.len() - 1)
+        }
+        _ => 0.0,
+    };
+    let bytes = (skips + widest) * numbers.kept
+        + wide * (numbers.normalised + AREA * numbers.unrolled)
+        + maps * numbers.map;
     Cost {
         per_pixel: bytes / (scale * scale) as f64,
         fixed: numbers.scores,
