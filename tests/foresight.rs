@@ -15,7 +15,7 @@ use foreseed::foresight::requests::{
     PredictRequest, PredictingSettings, RankRequest, RefineRequest, RenderRequest, RenderWhat,
     SeedChoice, SharedSettings,
 };
-use foreseed::foresight::{Caller, Foresight, Progress};
+use foreseed::foresight::{Caller, Foresight, Learned, Progress};
 use foreseed::models::{ModelOptions, Models};
 use foreseed::store::Store;
 
@@ -34,7 +34,7 @@ fn foresight(folder: &Path) -> Foresight {
         store: Arc::new(Store::open(folder).unwrap()),
         out: folder.join("pictures"),
         writes: true,
-        learns: true,
+        learned: Some(Learned::default()),
     }
 }
 

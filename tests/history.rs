@@ -13,7 +13,7 @@ use foreseed::foresight::replies::PredictReply;
 use foreseed::foresight::requests::{
     PredictRequest, PredictingSettings, RenderRequest, RenderWhat, SeedChoice, SharedSettings,
 };
-use foreseed::foresight::{Caller, Foresight};
+use foreseed::foresight::{Caller, Foresight, Learned};
 use foreseed::models::{ModelOptions, Models, POCKET};
 use foreseed::probe::collect::Order;
 use foreseed::probe::prompts::Source;
@@ -40,7 +40,7 @@ fn foresight(folder: &Path, learns: bool) -> Foresight {
         store: Arc::new(Store::open(folder).unwrap()),
         out: folder.join("pictures"),
         writes: true,
-        learns,
+        learned: learns.then(Learned::default),
     }
 }
 
@@ -173,6 +173,15 @@ async fn renders_that_came_out_worse_than_foreseen_lower_what_is_foreseen() {
         .await
         .unwrap();
     assert_eq!(again.candidates, corrected.candidates);
+
+    // What another process renders counts as well.
+    let other = foresight(folder.path(), true);
+    rendered(&other, guidance, 90, |_| 1.0);
+    let risen = it
+        .predict(request(None, &[0, 1, 2]), &caller())
+        .await
+        .unwrap();
+    assert!(sum(&risen) > sum(&corrected), "{risen:?}");
     drop(it);
     let shipped = foresight(folder.path(), false);
     let without = shipped

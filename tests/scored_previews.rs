@@ -13,7 +13,7 @@ use foreseed::foresight::requests::{
     PredictRequest, PredictingSettings, RankRequest, RenderRequest, RenderWhat, SeedChoice,
     SharedSettings,
 };
-use foreseed::foresight::{Caller, Foresight};
+use foreseed::foresight::{Caller, Foresight, Learned};
 use foreseed::models::{ModelOptions, Models};
 use foreseed::probe::collect::{Kept, Order};
 use foreseed::probe::fit::FitOptions;
@@ -49,7 +49,7 @@ fn foresight(folder: &Path) -> Foresight {
         store: Arc::new(Store::open(folder).unwrap()),
         out: folder.join("pictures"),
         writes: true,
-        learns: true,
+        learned: Some(Learned::default()),
     }
 }
 

@@ -31,7 +31,7 @@ use foreseed::engine::{Engine, Event, Limits, Work};
 use foreseed::foresight::requests::{
     PredictRequest, PredictingSettings, RenderRequest, RenderWhat, SeedChoice, SharedSettings,
 };
-use foreseed::foresight::{Caller, Foresight};
+use foreseed::foresight::{Caller, Foresight, Learned};
 use foreseed::models::{ModelOptions, Models, POCKET};
 use foreseed::probe::recalibration::Prior;
 use foreseed::probe::{Prediction, ProbeCard};
@@ -145,7 +145,7 @@ impl<'a> Demonstration<'a> {
                 store: Arc::new(Store::open(folder)?),
                 out: folder.join("pictures"),
                 writes: true,
-                learns: true,
+                learned: Some(Learned::default()),
             }),
             shift,
             args,

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::backbones::Adapter;
 use crate::device::DeviceChoice;
 use crate::engine::{Engine, Limits};
-use crate::foresight::Foresight;
+use crate::foresight::{Foresight, Learned};
 use crate::models::{Machine, ModelOptions, Models};
 use crate::store::Store;
 use crate::{Error, Result};
@@ -174,7 +174,7 @@ impl Globals {
             store: Arc::new(Store::open(&self.data_folder()?)?),
             out: self.pictures_folder()?,
             writes: true,
-            learns: !self.no_history,
+            learned: (!self.no_history).then(Learned::default),
         })
     }
 
@@ -188,7 +188,7 @@ impl Globals {
             store: Arc::new(Store::in_memory(&place)?),
             out: self.out.clone().unwrap_or_else(|| place.join("pictures")),
             writes: false,
-            learns: !self.no_history,
+            learned: (!self.no_history).then(Learned::default),
         })
     }
 

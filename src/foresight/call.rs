@@ -123,9 +123,14 @@ impl<'a> Call<'a> {
             asked.metric.as_deref(),
             asked.at_step,
         )?;
-        match self.foresight.learns {
-            true => predictor.learning_from(&self.foresight.store, &opened.settings, asked.at_step),
-            false => Ok(predictor),
+        match &self.foresight.learned {
+            Some(learned) => predictor.learning_from(
+                learned,
+                &self.foresight.store,
+                &opened.settings,
+                asked.at_step,
+            ),
+            None => Ok(predictor),
         }
     }
 

@@ -32,6 +32,8 @@ mod uncertainty;
 pub mod validate;
 mod weak_words;
 
+pub use local::Learned;
+
 use crate::engine::Engine;
 use crate::models::Models;
 use crate::store::Store;
@@ -64,7 +66,7 @@ pub struct Foresight {
     pub out: PathBuf,
     /// Whether they do; otherwise they are only shown.
     pub writes: bool,
-    /// Whether what was rendered here before corrects what is predicted now. Without it, the same
-    /// call has the same answer on every machine.
-    pub learns: bool,
+    /// What was rendered here before corrects what is predicted now. Without it, the same call has
+    /// the same answer on every machine.
+    pub learned: Option<Learned>,
 }

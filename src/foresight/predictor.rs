@@ -1,7 +1,6 @@
 //! Who predicts: the probe that fits these settings or, where none does, a scorer that judges the early
 //! preview, or the attention maps alone.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::race::{self, Moment, Stop};
@@ -10,7 +9,7 @@ use crate::Result;
 use crate::backbones::{Backbone, Facts, TapRequest, Word, apart};
 use crate::candidate::Settings;
 use crate::models::Models;
-use crate::probe::recalibration::{Correction, Prior};
+use crate::probe::recalibration::Prior;
 use crate::probe::shares::{Shares, Trust};
 use crate::probe::{
     Look, Misfit, Prediction, Probe, attention_only, preview::Decoding, preview_only,
@@ -60,7 +59,7 @@ pub struct Predictor {
     /// Why the probe, or that there is none, does not hold for these settings.
     pub no_probe_because: Option<String>,
     /// By step: what local renders say of the probe. Fixed when the call begins.
-    corrections: Arc<BTreeMap<usize, Correction>>,
+    corrections: local::Corrections,
 }
 
 impl Predictor {
@@ -153,6 +152,7 @@ impl Predictor {
     /// another guidance becomes a calibrated one here, at the steps at which there is enough.
     pub fn learning_from(
         mut self,
+        learned: &local::Learned,
         store: &Store,
         settings: &Settings,
         asked_step: Option<u32>,
@@ -164,7 +164,7 @@ impl Predictor {
             None => Prior::Calibrated,
             Some(_) => Prior::Foreign,
         };
-        let corrections = local::corrections(
+        let corrections = learned.corrections(
             store,
             probe.card(),
             settings,
@@ -184,7 +184,7 @@ impl Predictor {
             };
             (self.at_step, self.at_steps, self.no_probe_because) = (at_step, here, None);
         }
-        self.corrections = Arc::new(corrections);
+        self.corrections = corrections;
         Ok(self)
     }
 

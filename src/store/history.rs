@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
@@ -45,6 +46,14 @@ pub struct Scored {
     pub handle: Handle,
     pub candidate: Candidate,
     pub score: f64,
+}
+
+/// While it is the same, so are the pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// SQLite's own count of what other connections committed.
+    elsewhere: i64,
+    here: u64,
 }
 
 /// Scores with their candidates and the predictions that they can be held against. Naming the
@@ -122,7 +131,9 @@ impl Store {
                 score_anew(change, &render.handle, metric, *score, at)?;
             }
             Ok(())
-        })
+        })?;
+        self.pairs_changed();
+        Ok(())
     }
 
     /// Newest first.
@@ -157,7 +168,9 @@ impl Store {
 
     /// Scores a candidate's picture; an earlier score by the same metric is replaced.
     pub fn keep_score(&self, handle: &Handle, metric: &str, score: f64) -> Result<()> {
-        self.write(|change| score_anew(change, handle, metric, score, now() as i64))
+        self.write(|change| score_anew(change, handle, metric, score, now() as i64))?;
+        self.pairs_changed();
+        Ok(())
     }
 
     /// The last step at which anything was predicted of a candidate; 0: nothing was.
@@ -179,6 +192,21 @@ impl Store {
         let limit = at_most.min(i64::MAX as usize);
         let order = format!("ORDER BY s.scored_at DESC, p.handle, p.at_step LIMIT {limit}");
         self.look_up(columns, asked, &order, pair_of)
+    }
+
+    /// It is to be read before the pairs that are kept under it.
+    pub fn pairs_version(&self) -> Result<Version> {
+        let here = self.changes_of_pairs.load(Ordering::Acquire);
+        self.read(|connection| {
+            let elsewhere =
+                connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
+            Ok(Version { elsewhere, here })
+        })
+    }
+
+    /// There may be other pairs now.
+    pub(super) fn pairs_changed(&self) {
+        self.changes_of_pairs.fetch_add(1, Ordering::Release);
     }
 
     /// How many candidates have such a pair.

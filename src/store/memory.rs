@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -31,6 +32,7 @@ impl Store {
         Ok(Self {
             path,
             connection: Mutex::new(connection),
+            changes_of_pairs: AtomicU64::default(),
         })
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::candidate::{Candidate, Handle, Seed, Settings};
 use crate::{Error, Result};
 
-pub use history::{Asked, Pair, RATING, Scored};
+pub use history::{Asked, Pair, RATING, Scored, Version};
 
 mod browse;
 mod history;
@@ -67,6 +68,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Store {
     path: PathBuf,
     connection: Mutex<Connection>,
+    /// How often this store changed what [`Store::pairs`] tells.
+    changes_of_pairs: AtomicU64,
 }
 
 impl Store {
@@ -89,6 +92,7 @@ impl Store {
         Ok(Self {
             path,
             connection: Mutex::new(connection),
+            changes_of_pairs: AtomicU64::default(),
         })
     }
 
@@ -141,7 +145,11 @@ impl Store {
             .iter()
             .map(|p| Ok((p, self.json(&p.prediction)?)))
             .collect::<Result<Vec<_>>>()?;
+        let mut pairs = false;
         self.write(|change| {
+            let mut scored = change.prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM scores WHERE handle = ?1 AND metric = ?2)",
+            )?;
             let mut insert = change.prepare_cached(
                 "INSERT OR REPLACE INTO predictions (handle, metric, at_step, probe, quality, \
                  prediction, predicted_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -156,9 +164,16 @@ impl Store {
                     json,
                     now() as i64,
                 ])?;
+                pairs |= scored.query_row([&record.handle.0, &record.metric], |row| {
+                    row.get::<_, bool>(0)
+                })?;
             }
             Ok(())
-        })
+        })?;
+        if pairs {
+            self.pairs_changed();
+        }
+        Ok(())
     }
 
     /// What this probe said of this candidate after `at_step` steps, if it was ever asked.

@@ -119,6 +119,34 @@ fn predicted_at(handle: &Handle, at_step: usize) -> PredictionRecord {
 }
 
 #[test]
+fn the_version_of_the_pairs_changes_with_them_and_not_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let [store, other] = [0, 1].map(|_| Store::open(folder.path()).unwrap());
+    let named = [0, 1].map(|seed| (candidate(seed).handle("weights"), candidate(seed)));
+    let [first, second] = [&named[0].0, &named[1].0];
+    let version = || store.pairs_version().unwrap();
+    let mut before = version();
+    let mut changed = || {
+        let now = version();
+        std::mem::replace(&mut before, now) != now
+    };
+    store.remember("weights", &named).unwrap();
+    store.keep_predictions(&[predicted_at(first, 5)]).unwrap();
+    assert!(!changed(), "nothing is scored");
+    store.keep_render(&render(first, 0, 0.9, 10)).unwrap();
+    assert!(changed());
+    store.keep_predictions(&[predicted_at(second, 5)]).unwrap();
+    assert!(!changed(), "this one is not scored");
+    store.keep_predictions(&[predicted_at(first, 10)]).unwrap();
+    assert!(changed(), "one more of the scored candidate's predictions");
+    store.keep_score(second, "composition", 0.5).unwrap();
+    assert!(changed());
+    other.keep_score(second, "composition", 0.25).unwrap();
+    assert!(changed(), "by another process");
+    assert!(!changed());
+}
+
+#[test]
 fn a_score_is_paired_with_every_prediction_from_the_choice_on() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();

@@ -222,7 +222,7 @@ impl Bench {
             store: Arc::new(Store::open(folder)?),
             out: folder.join("pictures"),
             writes: true,
-            learns: false,
+            learned: None,
         })
     }
 }

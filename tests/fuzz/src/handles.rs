@@ -148,7 +148,7 @@ fn foresight() -> Result<(Arc<Foresight>, Vec<Handle>)> {
         store: Arc::new(store),
         out: scratch("pictures"),
         writes: false,
-        learns: false,
+        learned: None,
     };
     Ok((Arc::new(foresight), handles))
 }
