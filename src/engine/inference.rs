@@ -83,13 +83,14 @@ impl Inference {
             Message::Submit {
                 work,
                 events,
+                spent,
                 place,
             } => {
                 let Some(first) = work.candidates.first() else {
                     return;
                 };
                 let refusal = match self.backbone(&first.settings.model) {
-                    Ok(backbone) => match Request::new(work, backbone, events, place) {
+                    Ok(backbone) => match Request::new(work, backbone, events, (spent, place)) {
                         Ok(mut request) => {
                             for lane in 0..request.lanes.len() {
                                 let handle = request.lanes[lane].handle.clone();
@@ -235,8 +236,7 @@ impl Inference {
         let mut flights = Vec::with_capacity(picks.len());
         for pick in picks {
             match self.take_off(backbone, pick) {
-                Ok(flight) if self.requests[pick.request].can_pay(flight.evaluations) => {
-                    self.requests[pick.request].pay(flight.evaluations);
+                Ok(flight) if self.requests[pick.request].pay(flight.evaluations) => {
                     flights.push(flight);
                 }
                 Ok(flight) => {

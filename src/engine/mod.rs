@@ -111,7 +111,19 @@ pub enum Event {
 pub struct Running {
     /// Ends when the work is done; an error ends it too.
     pub events: UnboundedReceiver<Result<Event>>,
+    spent: Arc<AtomicU64>,
 }
+
+impl Running {
+    /// Gives up what is left. The denoiser evaluations that were set out on, the step in flight
+    /// included, which is finished and kept.
+    pub fn end(self) -> u64 {
+        self.spent.fetch_or(OVER, Ordering::AcqRel)
+    }
+}
+
+/// In a count of evaluations: nobody wants more of them.
+const OVER: u64 = 1 << 63;
 
 /// The way to the inference thread; cheap to clone. The thread stops, within one step, when the last
 /// of its handles is dropped; work still under way then ends with [`Error::Cancelled`].
@@ -133,6 +145,7 @@ enum Message {
     Submit {
         work: Work,
         events: UnboundedSender<Result<Event>>,
+        spent: Arc<AtomicU64>,
         place: Place,
     },
 }
@@ -212,12 +225,14 @@ impl Engine {
             });
         }
         let (sender, events) = mpsc::unbounded_channel();
+        let spent = Arc::new(AtomicU64::new(0));
         self.send(Message::Submit {
             work,
             events: sender,
+            spent: Arc::clone(&spent),
             place,
         })?;
-        Ok(Running { events })
+        Ok(Running { events, spent })
     }
 
     pub fn pulse(&self) -> Pulse {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::shelf::Kept;
-use super::{Event, Place, Work};
+use super::{Event, OVER, Place, Work};
 use crate::backbones::{Backbone, TapRequest};
 use crate::candidate::Handle;
 use crate::sampling::Observation;
@@ -19,8 +20,8 @@ pub(super) struct Request {
     pub events: UnboundedSender<Result<Event>>,
     /// Done, failed or cancelled.
     pub over: bool,
-    /// Denoiser evaluations that it has set out on.
-    spent: u64,
+    /// Denoiser evaluations that it has set out on; whoever asked for the work reads along.
+    spent: Arc<AtomicU64>,
     _place: Place,
 }
 
@@ -59,7 +60,7 @@ impl Request {
         work: Work,
         backbone: Arc<dyn Backbone>,
         events: UnboundedSender<Result<Event>>,
-        place: Place,
+        (spent, place): (Arc<AtomicU64>, Place),
     ) -> std::result::Result<Self, (Error, UnboundedSender<Result<Event>>)> {
         if let Err(error) = check(&work, backbone.as_ref()) {
             return Err((error, events));
@@ -82,7 +83,7 @@ impl Request {
             backbone,
             events,
             over: false,
-            spent: 0,
+            spent,
             _place: place,
         })
     }
@@ -114,14 +115,17 @@ impl Request {
         );
     }
 
-    /// Whether its purse still takes so many evaluations.
-    pub(super) fn can_pay(&self, evaluations: u64) -> bool {
-        let purse = self.work.purse;
-        purse.is_none_or(|purse| self.spent + evaluations <= purse)
-    }
-
-    pub(super) fn pay(&mut self, evaluations: u64) {
-        self.spent += evaluations;
+    /// Counts so many evaluations more; false where its purse does not take them, or nobody wants them
+    /// any more.
+    pub(super) fn pay(&self, evaluations: u64) -> bool {
+        let purse = self.work.purse.unwrap_or(OVER - 1);
+        let paid = self
+            .spent
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |spent| {
+                let all = spent.saturating_add(evaluations);
+                (spent < OVER && all <= purse).then_some(all)
+            });
+        paid.is_ok()
     }
 
     pub(super) fn fail(&mut self, error: Error) {

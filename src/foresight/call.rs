@@ -152,10 +152,8 @@ impl<'a> Call<'a> {
             .collect();
         store.remember(&opened.backbone.facts().fingerprint, &named)?;
         let mut predictions = Vec::with_capacity(named.len());
-        let (metric, probe) = (&predictor.metric, predictor.id_at(moment));
         for (handle, _) in &named {
-            let record = store.prediction(handle, metric, moment.step, &probe)?;
-            predictions.push(record.map(|r| predictor.understood(&r.prediction, moment.step)));
+            predictions.push(self.known(predictor, handle, moment)?);
         }
         let missing: Vec<usize> = (0..named.len())
             .filter(|&i| predictions[i].is_none())
@@ -173,6 +171,7 @@ impl<'a> Call<'a> {
             .engine
             .submit(to_moment(moment, missed, tap, purse))?;
         let mut known = vec![0; missing.len()];
+        let paid_before = self.evaluations;
         while let Some(Some(first)) = self.within(next(&mut running.events)).await? {
             let mut seen: Vec<(usize, Arc<Observation>)> = Vec::new();
             // All that is there already, so that the probe sees observations in batches.
@@ -191,7 +190,21 @@ impl<'a> Call<'a> {
                     .await?;
             }
         }
+        self.evaluations = paid_before + running.end();
         Ok(predictions)
+    }
+
+    /// What was predicted before.
+    pub fn known(
+        &self,
+        predictor: &Predictor,
+        handle: &Handle,
+        moment: Moment,
+    ) -> Result<Option<Prediction>> {
+        let (metric, probe) = (&predictor.metric, predictor.id_at(moment));
+        let store = &self.foresight.store;
+        let record = store.prediction(handle, metric, moment.step, &probe)?;
+        Ok(record.map(|r| predictor.understood(&r.prediction, moment.step)))
     }
 
     async fn predict_seen(
@@ -251,11 +264,8 @@ impl<'a> Call<'a> {
     ) -> Option<(usize, Arc<Observation>)> {
         match event {
             Event::Stepped {
-                index,
-                steps_done,
-                evaluations,
+                index, steps_done, ..
             } => {
-                self.evaluations += evaluations;
                 self.done += steps_done.saturating_sub(known[index]) as u64;
                 known[index] = steps_done.max(known[index]);
                 self.say(&format!("step {steps_done} of {of_steps}"));
@@ -263,13 +273,8 @@ impl<'a> Call<'a> {
             }
             Event::Observed { index, observation } => Some((index, observation)),
             Event::Glimpsed {
-                index,
-                observation,
-                evaluations,
-            } => {
-                self.evaluations += evaluations;
-                Some((index, observation))
-            }
+                index, observation, ..
+            } => Some((index, observation)),
             Event::Picture { .. } => None,
         }
     }
@@ -338,6 +343,7 @@ impl<'a> Call<'a> {
         let mut known = vec![0; work.candidates.len()];
         let mut happened = Vec::new();
         let mut running = self.foresight.engine.submit(work)?;
+        let paid_before = self.evaluations;
         while let Some(Some(event)) = self.within(next(&mut running.events)).await? {
             if matches!(event, Event::Picture { .. }) {
                 happened.push(event);
@@ -345,6 +351,8 @@ impl<'a> Call<'a> {
                 happened.push(Event::Observed { index, observation });
             }
         }
+        // With what was begun and not told any more, where patience ended.
+        self.evaluations = paid_before + running.end();
         Ok(happened)
     }
 
