@@ -100,16 +100,16 @@ pub fn about_prompt(
     }
 }
 
-/// What to do with a ranking; `clear` where the best were told apart from the rest.
-pub fn about_ranking(ranking: &[Ranked], clear: bool) -> String {
+/// What to do with a ranking; `clear` where the best were told apart from the rest, if there is a rest.
+pub fn about_ranking(ranking: &[Ranked], clear: Option<bool>) -> String {
     let Some(best) = ranking.first() else {
         return go_on("rank_seeds");
     };
     let chance = best.p_good.unwrap_or(0.0);
-    let sure = if clear {
-        "The best are clear of the rest"
-    } else {
-        "The best are not clear of the rest by their 90 % intervals"
+    let sure = match clear {
+        Some(true) => "The best are clear of the rest",
+        Some(false) => "The best are not clear of the rest by their 90 % intervals",
+        None => "All were to be kept",
     };
     if chance >= WORTH_RENDERING {
         format!(
@@ -128,6 +128,10 @@ pub fn about_ranking(ranking: &[Ranked], clear: bool) -> String {
         )
     }
 }
+
+/// To be said where the best of the wordings tried is judged by what it asks for itself.
+pub const ANOTHER_PICTURE: &str = "The best wording asks for another picture than the prompt does, and \
+     is predicted by what it asks for: take it only if that picture will do.";
 
 /// What to do with the wordings tried; `original` where none beat it.
 pub fn about_wordings(best: &BestWording, original: bool, weak_words: &[WeakWord]) -> String {

@@ -11,6 +11,7 @@ use super::requests::RankRequest;
 use super::{Caller, Foresight, advice, sheet, validate};
 use crate::Result;
 use crate::candidate::Candidate;
+use crate::probe::Prediction;
 
 const DEFAULT_COUNT: u32 = 16;
 
@@ -43,7 +44,11 @@ impl Foresight {
         // Asked for a step: that is as far as any seed goes.
         let last = asked.at_step.map(|_| predictor.at_step);
         let per_step = opened.evaluations_per_step;
-        let stops = predictor.stops(last, per_step);
+        let mut stops = predictor.stops(last, per_step);
+        if keep == seeds.len() {
+            // Nobody can be dropped, so that nothing is decided on the way.
+            stops.retain(|stop| stop.moment == Moment::after(predictor.at_step));
+        }
         let first = stops.first().map(|stop| stop.moment);
         let first = first.unwrap_or(Moment::after(predictor.at_step));
         let least = seeds.len() as u64 * first.evaluations(per_step);
@@ -94,19 +99,50 @@ impl Ranking {
         while !call.out_of_time
             && let Some(Round { who, moment }) = self.race.next()
         {
-            let ahead = who.iter().map(|&i| {
-                let known = self.race.judged(i);
+            let mut said = who
+                .iter()
+                .map(|&i| self.known_further_on(call, i, moment))
+                .collect::<Result<Vec<_>>>()?;
+            let unknown: Vec<usize> = (0..who.len()).filter(|&i| said[i].is_none()).collect();
+            let ahead = unknown.iter().map(|&i| {
+                let known = self.race.judged(who[i]);
                 moment.steps_done() - known.map_or(0, |(_, moment)| moment.steps_done())
             });
             call.foresee(ahead.sum());
-            let runners: Vec<Candidate> = who.iter().map(|&i| self.candidates[i].clone()).collect();
+            let runner = |&i: &usize| self.candidates[who[i]].clone();
+            let runners: Vec<Candidate> = unknown.iter().map(runner).collect();
             let purse = self.purse(call);
             let predictions = call
                 .predictions(&self.opened, &self.predictor, &runners, moment, purse)
                 .await?;
-            self.race.report(predictions);
+            for (i, prediction) in unknown.into_iter().zip(predictions) {
+                said[i] = prediction.map(|prediction| (prediction, moment));
+            }
+            self.race.report_at(said);
         }
         Ok(())
+    }
+
+    /// What is known of a seed from before at the furthest stop beyond `moment`, where nothing is known of
+    /// it at `moment` itself, so that nothing need be done there.
+    fn known_further_on(
+        &self,
+        call: &Call<'_>,
+        seed: usize,
+        moment: Moment,
+    ) -> Result<Option<(Prediction, Moment)>> {
+        let handle = self.opened.handle(&self.candidates[seed]);
+        let known = |moment| call.known(&self.predictor, &handle, moment);
+        if known(moment)?.is_some() {
+            return Ok(None);
+        }
+        let beyond = self.race.stops().rev();
+        for stop in beyond.take_while(|stop| stop.steps() > moment.steps()) {
+            if let Some(prediction) = known(stop)? {
+                return Ok(Some((prediction, stop)));
+            }
+        }
+        Ok(None)
     }
 
     /// What may still be paid, where a budget was stated.
@@ -143,7 +179,8 @@ impl Ranking {
         } else if let Some(caveat) = self.predictor.caveat(model) {
             caveat
         } else {
-            advice::about_ranking(&ranking, self.race.is_clear())
+            let has_rest = self.keep < self.candidates.len();
+            advice::about_ranking(&ranking, has_rest.then(|| self.race.is_clear()))
         };
         Ok(RankReply {
             ranking,

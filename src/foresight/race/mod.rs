@@ -11,16 +11,16 @@
 //!   costs at [`PRICE`], is the plan's worth. The best plan that the budget allows is begun; where
 //!   none is worth anything, the race is over.
 //!
-//! Costs are counted as if nothing had been done before, so that the same seeds are judged alike
-//! whatever is in the cache, and a stated budget is kept in any case.
+//! Costs are counted as if nothing had been done before, so that a race that is run again decides as it
+//! did, and a stated budget is kept in any case. A seed that was judged further on before, and not where
+//! it is sent, stands where it was judged.
 
-mod odds;
 #[cfg(test)]
 mod tests;
 
+use super::uncertainty::odds::{Belief, expected_best};
 use crate::probe::Prediction;
 use crate::probe::shares::Trust;
-use odds::{Belief, expected_best};
 
 /// Half the width of a 90 % interval, in standard deviations of a normal error.
 const Z90: f64 = 1.6449;
@@ -49,6 +49,11 @@ impl Moment {
             step,
             glimpse: false,
         }
+    }
+
+    /// In steps: half a step less, where it is half-way into one.
+    pub fn steps(self) -> f64 {
+        self.step as f64 - if self.glimpse { 0.5 } else { 0.0 }
     }
 
     /// Steps done by then.
@@ -150,38 +155,68 @@ impl Race {
         }
     }
 
+    /// Where seeds are judged, in order.
+    pub fn stops(&self) -> impl DoubleEndedIterator<Item = Moment> {
+        self.terms.stops.iter().map(|stop| stop.moment)
+    }
+
     /// The next round; `None` when the race is over. What it says stays until it is reported.
     pub fn next(&mut self) -> Option<Round> {
         if self.sent.is_none() && !self.over {
-            let who = match self.ahead {
-                0 => (0..self.field.len()).collect(),
-                _ => self.who_goes_on(),
-            };
-            let stop = self.terms.stops.get(self.ahead);
-            self.sent = stop.filter(|_| !who.is_empty()).map(|stop| Round {
-                who,
-                moment: stop.moment,
-            });
+            self.sent = self.send();
             self.over = self.sent.is_none();
         }
         self.sent.clone()
     }
 
+    fn send(&mut self) -> Option<Round> {
+        while let Some(stop) = self.terms.stops.get(self.ahead) {
+            let mut who = match self.ahead {
+                0 => (0..self.field.len()).collect(),
+                _ => self.who_goes_on(),
+            };
+            if who.is_empty() {
+                return None;
+            }
+            // Who was judged further on already has nothing to learn here.
+            who.retain(|&seed| self.field[seed].stop < Some(self.ahead));
+            if !who.is_empty() {
+                let moment = stop.moment;
+                return Some(Round { who, moment });
+            }
+            self.ahead += 1;
+        }
+        None
+    }
+
     /// What was predicted of those who were sent, in the round's order. Where one is missing, the
     /// race ends: whoever drives it could not go on.
     pub fn report(&mut self, predictions: Vec<Option<Prediction>>) {
+        let Some(moment) = self.sent.as_ref().map(|round| round.moment) else {
+            return;
+        };
+        let here = predictions.into_iter().map(|p| p.map(|p| (p, moment)));
+        self.report_at(here.collect());
+    }
+
+    /// The same, each with the moment at which it was made: the round's, or a later stop's that is known
+    /// from before.
+    pub fn report_at(&mut self, predictions: Vec<Option<(Prediction, Moment)>>) {
         let Some(round) = self.sent.take() else {
             return;
         };
         self.over |= predictions.len() < round.who.len();
-        for (seed, prediction) in round.who.into_iter().zip(predictions) {
-            self.over |= prediction.is_none();
-            if prediction.is_some() {
-                self.field[seed] = Standing {
-                    prediction,
-                    stop: Some(self.ahead),
-                };
-            }
+        for (seed, said) in round.who.into_iter().zip(predictions) {
+            let Some((prediction, moment)) = said else {
+                self.over = true;
+                continue;
+            };
+            let stops = &self.terms.stops;
+            let stop = stops.iter().position(|stop| stop.moment == moment);
+            self.field[seed] = Standing {
+                prediction: Some(prediction),
+                stop: Some(stop.unwrap_or(self.ahead)),
+            };
         }
         self.ahead += 1;
     }
@@ -275,7 +310,7 @@ impl Race {
             let mut cost = 0;
             let mut moving: Vec<Belief> = Vec::new();
             for (place, &seed) in contenders.iter().enumerate() {
-                cost += there - self.paid(seed);
+                cost += there.saturating_sub(self.paid(seed));
                 if cost > purse {
                     break;
                 }
@@ -322,6 +357,9 @@ impl Race {
         };
         let (from, to) = (&self.terms.stops[from], &self.terms.stops[stop]);
         let own = |stop: &Stop| stop.error.map(|e| e * e * (1.0 - stop.prompt_share));
+        if from.moment.steps() >= to.moment.steps() {
+            return 0.0;
+        }
         let left = match (own(from), own(to)) {
             (Some(before), Some(after)) if before > 0.0 => after / before,
             _ => {

@@ -264,3 +264,24 @@ fn normal(random: &mut Random) -> f64 {
     let radius = (-2.0 * (1.0 - random.unit()).ln()).sqrt();
     radius * (std::f64::consts::TAU * random.unit()).cos()
 }
+
+#[test]
+fn a_seed_that_was_judged_further_on_is_not_sent_back_and_goes_on_from_there() {
+    let mut race = Race::new(3, terms(1, None, GLIMPSES));
+    let round = race.next().unwrap();
+    assert_eq!(round.who, [0, 1, 2]);
+    let at = |quality, moment| predicted(quality, 0.3).map(|p| (p, moment));
+    let (here, five) = (round.moment, moment(5, false));
+    race.report_at(vec![at(0.5, five), at(0.5, here), at(0.52, here)]);
+    assert_eq!(race.judged(0).unwrap().1, five);
+    while let Some(round) = race.next() {
+        let before = race.judged(0).unwrap().1;
+        assert!(
+            !round.who.contains(&0) || round.moment.steps() > before.steps(),
+            "{round:?}"
+        );
+        let said = round.who.iter().map(|_| predicted(0.5, 0.3)).collect();
+        race.report(said);
+    }
+    assert!(race.judged(0).unwrap().1.steps() >= 5.0);
+}

@@ -6,6 +6,7 @@
 //! Averaging over seeds takes away the second, never the first, so the interval of a prompt's mean
 //! does not shrink to nothing however many seeds are asked for.
 
+pub mod odds;
 pub mod wordings;
 
 use crate::probe::Prediction;
