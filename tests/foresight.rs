@@ -166,8 +166,11 @@ async fn an_impatient_call_goes_on_where_the_last_one_stopped() {
     };
     assert_eq!(last.candidates.len(), seeds.len());
     let all = seeds.len() as u64 * 5 * 2;
-    // What was in the middle of a step when a call ended is paid by nobody who can be told.
-    assert!(paid <= all, "{paid} of {all} in {calls} calls");
+    assert_eq!(
+        paid, all,
+        "in {calls} calls, the steps in flight at their ends included"
+    );
+    assert_eq!(paid, it.engine.pulse().evaluations);
     let (patient, _folder) = fresh();
     let reply = patient.predict(predict(&seeds), &caller()).await.unwrap();
     assert_eq!(qualities(&reply), qualities(&last));
@@ -241,6 +244,59 @@ async fn the_same_race_has_the_same_ranking_whatever_is_kept() {
     let restarted = foresight(folder.path());
     let later = restarted.rank(rank(6, None), &caller()).await.unwrap();
     assert_eq!(later.ranking, first.ranking);
+}
+
+#[tokio::test]
+async fn a_race_begins_where_its_seeds_were_predicted() {
+    let (it, _folder) = fresh();
+    let seeds: Vec<u32> = (0..6).collect();
+    let predicted = it.predict(predict(&seeds), &caller()).await.unwrap();
+    let reply = it.rank(rank(6, None), &caller()).await.unwrap();
+    // Nobody is sent back to an earlier step: only the first may have gone on.
+    assert!(reply.ranking.iter().all(|r| r.stopped_at_step >= 5));
+    let further = reply.ranking.iter().filter(|r| r.stopped_at_step > 5);
+    let steps: u32 = further.map(|r| r.stopped_at_step - 5).sum();
+    assert!(
+        reply.common.cost.evaluations <= 2 * u64::from(steps),
+        "{:?}",
+        reply.common.cost
+    );
+    for ranked in reply.ranking.iter().filter(|r| r.stopped_at_step == 5) {
+        let said = predicted.candidates.iter().find(|c| c.seed == ranked.seed);
+        assert_eq!(said.unwrap().quality, ranked.quality);
+    }
+}
+
+#[tokio::test]
+async fn where_all_are_kept_all_are_judged_at_the_step_of_predictions() {
+    let (it, _folder) = fresh();
+    let mut request = rank(3, None);
+    request.keep = Some(3);
+    let reply = it.rank(request.clone(), &caller()).await.unwrap();
+    assert!(reply.ranking.iter().all(|r| r.stopped_at_step == 5));
+    assert!(!reply.next.contains("clear of the rest"), "{}", reply.next);
+    request.settings.at_step = Some(1);
+    request.seeds.count = Some(1);
+    request.keep = None;
+    let reply = it.rank(request, &caller()).await.unwrap();
+    assert_eq!(reply.ranking.len(), 1);
+}
+
+#[tokio::test]
+async fn two_contact_sheets_do_not_take_each_others_place() {
+    let (it, _folder) = fresh();
+    let mut request = rank(4, None);
+    request.contact_sheet = true;
+    let short = it.rank(request.clone(), &caller()).await.unwrap();
+    request.keep = Some(4);
+    let long = it.rank(request, &caller()).await.unwrap();
+    let (short, long) = (short.contact_sheet.unwrap(), long.contact_sheet.unwrap());
+    assert_ne!(short, long);
+    assert!(short.is_file() && long.is_file());
+    // Every seed is to be seen, also one that was judged half-way into its first step.
+    let sheet = image::open(short).unwrap().to_rgb8();
+    let gray = sheet.pixels().filter(|p| p.0 == [128, 128, 128]).count();
+    assert!(gray * 20 < sheet.pixels().len(), "{gray} gray pixels");
 }
 
 #[tokio::test]

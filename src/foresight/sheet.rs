@@ -40,18 +40,20 @@ impl Sheet {
         pictures::small_sheet(&self.title, &self.tiles, pictures::SHOWN_SIDE)
     }
 
-    /// Writes the large one under this name, whole or not at all, where pictures are written, and
-    /// gives the small one.
+    /// Writes the large one, whole or not at all, where pictures are written, and gives the small one.
+    /// Its name begins with `name` and ends with a digest of what it shows, so that no sheet takes the
+    /// place of another one.
     pub(super) async fn write(
         self,
         foresight: &Foresight,
         name: &str,
     ) -> Result<(Option<PathBuf>, Arc<RgbImage>)> {
-        let path = foresight.writes.then(|| foresight.out.join(name));
+        let start = foresight.writes.then(|| foresight.out.join(name));
         blocking(move || {
-            if let Some(path) = &path {
-                pictures::write_plain_png(path, &self.large())?;
-            }
+            let path = match start {
+                None => None,
+                Some(start) => Some(pictures::write_named_by_content(&start, &self.large())?),
+            };
             Ok((path, Arc::new(self.small())))
         })
         .await
@@ -72,9 +74,7 @@ pub(super) async fn write(
         .candidates
         .iter()
         .enumerate()
-        .map(|(i, candidate)| Some((ranking.opened.handle(candidate), judged(i)?.1)))
-        // Before the first step there is nothing to be seen.
-        .map(|key| key.filter(|(_, moment)| moment.steps_done() > 0))
+        .map(|(i, candidate)| Some((ranking.opened.handle(candidate), seen_at(judged(i)?.1))))
         .collect();
     let mut missing: Vec<(Moment, Vec<Candidate>)> = Vec::new();
     for (candidate, key) in ranking.candidates.iter().zip(&keys) {
@@ -108,8 +108,8 @@ pub(super) async fn write(
         };
         let unseen = || RgbImage::from_pixel(settings.width as u32, settings.height as u32, UNSEEN);
         let (quality, step) = match judged(i) {
-            Some((prediction, moment)) => (prediction.quality, moment.steps_done()),
-            None => (f64::NAN, 0),
+            Some((prediction, moment)) => (prediction.quality, moment.steps().to_string()),
+            None => (f64::NAN, "0".into()),
         };
         tiles.push(Tile {
             picture: seen.unwrap_or_else(unseen),
@@ -133,6 +133,15 @@ pub(super) async fn write(
         .await?;
     call.out_of_time = false;
     Ok(written)
+}
+
+/// Where a seed that was judged at `moment` is to be seen: before the first step is done there is
+/// nothing, so that its second half is paid where the budget takes it.
+fn seen_at(moment: Moment) -> Moment {
+    match moment.steps_done() {
+        0 => Moment::after(1),
+        _ => moment,
+    }
 }
 
 /// The picture that predicted latents (channels, height, width) stand for.

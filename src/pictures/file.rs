@@ -6,6 +6,7 @@ use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
+use sha2::{Digest, Sha256};
 
 use super::PictureMetadata;
 use crate::candidate::{Candidate, Handle};
@@ -56,6 +57,17 @@ pub fn write_png(path: &Path, picture: &RgbImage, metadata: &PictureMetadata) ->
 pub fn write_plain_png(path: &Path, picture: &RgbImage) -> Result<()> {
     let bytes = encode(picture, []).map_err(Error::file(path))?;
     write_whole(path, &bytes)
+}
+
+/// [`write_plain_png`] at `path` with a digest of the picture at the end of its name, so that another
+/// picture gets another name; gives the path.
+pub fn write_named_by_content(path: &Path, picture: &RgbImage) -> Result<PathBuf> {
+    let digest = Sha256::digest(picture.as_raw());
+    let digest: String = digest[..4].iter().map(|b| format!("{b:02x}")).collect();
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let path = path.with_file_name(format!("{stem}-{digest}.png"));
+    write_plain_png(&path, picture)?;
+    Ok(path)
 }
 
 /// Writes `bytes` to `path` whole or not at all, replacing what was there; missing folders are made.

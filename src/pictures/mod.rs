@@ -13,7 +13,9 @@ mod lettering;
 mod sheet;
 mod thumbnail;
 
-pub use file::{picture_name, read_metadata, write_plain_png, write_png, write_whole};
+pub use file::{
+    picture_name, read_metadata, write_named_by_content, write_plain_png, write_png, write_whole,
+};
 pub use heat::{WordHeat, attention_tiles};
 pub use sheet::{contact_sheet, small_sheet};
 pub use thumbnail::thumbnail;
