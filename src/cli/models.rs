@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{Globals, output};
 use crate::Result;
+use crate::engine::Limits;
 use crate::models::{self, ScorerCard};
 
 #[derive(Debug, clap::Args)]
@@ -36,16 +37,13 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
 }
 
 fn list(globals: &Globals) -> Result<()> {
+    if globals.json {
+        let foresight = globals.foresight_read_only(Limits::default())?;
+        return output::print_json(&foresight.list_models()?);
+    }
     let models = globals.models()?;
     let cards = models.list();
     let scorers = models.scorers();
-    if globals.json {
-        return output::print_json(&json!({
-            "default": models.default_name(),
-            "models": cards,
-            "scorers": scorers,
-        }));
-    }
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)

@@ -6,6 +6,7 @@ use super::replies::{ModelListing, ModelsReply, ProbeListing};
 use super::{Foresight, local, validate};
 use crate::models::{ScorerCard, needs_said};
 use crate::probe::ProbeCard;
+use crate::probe::net::Design;
 use crate::{Result, device};
 
 impl Foresight {
@@ -86,15 +87,60 @@ fn gigabytes(bytes: u64) -> f64 {
     (bytes as f64 / 1e9 * 1000.0).round() / 1000.0
 }
 
-/// The numbers out of what a probe says of how good it was measured to be.
+/// The figures out of what a probe says of how good it was measured to be: its own numbers and, of what
+/// `probe train` validated, the mean over the networks of the shipped design.
 fn figures(measured: &serde_json::Value) -> BTreeMap<String, f64> {
-    let mut figures = BTreeMap::new();
-    if let Some(object) = measured.as_object() {
-        for (name, value) in object {
-            if let Some(number) = value.as_f64() {
-                figures.insert(name.clone(), number);
-            }
+    let numbers = |of: &serde_json::Value| -> BTreeMap<String, f64> {
+        let fields = of.as_object().into_iter().flatten();
+        fields
+            .filter_map(|(name, value)| Some((name.clone(), number(value)?)))
+            .collect()
+    };
+    let mut figures = numbers(measured);
+    let validated = &measured["validation_mean_over_steps"][Design::Probe.name()];
+    figures.extend(numbers(validated));
+    for of in ["trained_on", "calibrated_on"] {
+        if let Some(trajectories) = number(&measured[of]["trajectories"]) {
+            figures.insert(format!("trajectories_{of}"), trajectories);
         }
     }
     figures
+}
+
+/// A number, or the mean of several, to four decimals.
+fn number(value: &serde_json::Value) -> Option<f64> {
+    let values = match value.as_array() {
+        Some(values) => values.iter().map(|v| v.as_f64()).collect::<Option<_>>()?,
+        None => vec![value.as_f64()?],
+    };
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    mean.is_finite().then(|| (mean * 1e4).round() / 1e4)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_trained_probe_says_what_it_was_validated_to_be_worth() {
+        let measured = json!({
+            "trained_on": {"prompts": 3, "trajectories": 24},
+            "validation_mean_over_steps": {
+                "probe": {"pooled_srcc": [0.8, 0.7], "epochs": [1, 2]},
+                "prompt-only": {"pooled_srcc": [0.4]},
+            },
+            "auc": 0.9, "note": "by hand",
+        });
+        let figures = figures(&measured);
+        let expected = [
+            ("auc", 0.9),
+            ("epochs", 1.5),
+            ("pooled_srcc", 0.75),
+            ("trajectories_trained_on", 24.0),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value));
+        assert_eq!(figures, BTreeMap::from(expected));
+    }
 }

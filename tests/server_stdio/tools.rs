@@ -299,6 +299,10 @@ fn the_models_are_listed_with_their_probes_and_one_is_the_default() {
         (&pocket["installed"], &pocket["fits"]),
         (&json!(true), &json!(true))
     );
-    assert!(!pocket["probes"].as_array().unwrap().is_empty());
+    let measured = &pocket["probes"][0]["measured"];
+    assert!(
+        measured["pooled_srcc"].as_f64().unwrap() > 0.5,
+        "{measured}"
+    );
     assert_eq!(models.iter().filter(|m| m["default"] == true).count(), 1);
 }
