@@ -7,17 +7,20 @@ use super::race::Moment;
 use super::replies::{BestWording, RefineReply, TriedWording, WeakWord};
 use super::requests::RefineRequest;
 use super::rewrites::{Rewrite, rewrites};
-use super::uncertainty::wordings::{Usual, Wording, best_wording, wording_gains};
-use super::uncertainty::{Estimate, prompt_mean};
+use super::uncertainty::prompt_mean;
+use super::uncertainty::wordings::{Gain, Usual, Wording, best_wording, undecided, wording_gains};
 use super::{Caller, Foresight, advice, validate};
 use crate::Result;
 use crate::candidate::Seed;
 use crate::probe::Prediction;
+use crate::world::parse;
 
 /// Seeds a wording: the gain is a mean of paired differences, so few are enough to see a large one.
 const DEFAULT_COUNT: u32 = 8;
+/// As many seeds get, unless their number was asked for, the wordings between which fewer do not decide.
+const MOST_SEEDS: u32 = 32;
 /// Wordings of its own that are tried in a round.
-const OWN_REWRITES: usize = 6;
+const OWN_REWRITES: usize = 7;
 
 impl Foresight {
     /// Tries wordings of a prompt, the original among them, on the same seeds, and names the best.
@@ -53,10 +56,10 @@ impl Foresight {
             });
         };
         let predictor = call.predictor(&opened, asked)?;
+        let count = request.count.unwrap_or(DEFAULT_COUNT);
         let mut trial = Trial {
-            seeds: (0..request.count.unwrap_or(DEFAULT_COUNT))
-                .map(Seed)
-                .collect(),
+            count: count as usize,
+            seeds: (0..request.count.unwrap_or(MOST_SEEDS)).map(Seed).collect(),
             closed_world: self.models.draws_shapes_only(&name)?,
             tried: Vec::new(),
             opened,
@@ -64,6 +67,21 @@ impl Foresight {
         };
         trial.run(&mut call, &request).await?;
         trial.reply(&mut call, &request.prompt)
+    }
+}
+
+/// Whether pocket's world reads another picture out of this wording; a background where the prompt left
+/// it open is none.
+fn asks_for_something_else(original: &str, wording: &str) -> bool {
+    let scene = |text| parse(text).map(|reading| reading.scene);
+    match (scene(original), scene(wording)) {
+        (Ok(asked), Ok(mut said)) => {
+            if asked.background.is_none() {
+                said.background = None;
+            }
+            !said.asks_the_same_as(&asked)
+        }
+        _ => false,
     }
 }
 
@@ -75,7 +93,7 @@ fn of_the_caller(prompt: &str) -> Rewrite {
     }
 }
 
-/// A wording and what each seed of it is predicted to come to.
+/// A wording and what each of the first seeds of it is predicted to come to.
 struct Tried {
     wording: Rewrite,
     predictions: Vec<Prediction>,
@@ -98,7 +116,10 @@ impl Tried {
 struct Trial {
     opened: Opened,
     predictor: Predictor,
+    /// All that a wording may be tried on.
     seeds: Vec<Seed>,
+    /// As many of them every wording is tried on.
+    count: usize,
     closed_world: bool,
     tried: Vec<Tried>,
 }
@@ -127,11 +148,43 @@ impl Trial {
                     )
                 }
             };
-            if !self.try_wordings(call, wordings).await? || self.best() == before {
+            if !self.try_wordings(call, wordings).await?
+                || !self.decide(call).await?
+                || self.best() == before
+            {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Tries the wordings that may be the best, and the original, on twice the seeds, until it is clear
+    /// which to take or there are no more seeds. False where patience ended.
+    async fn decide(&mut self, call: &mut Call<'_>) -> Result<bool> {
+        loop {
+            let open = undecided(&self.predicted(), &self.gains());
+            let tried_on = |i: &usize| self.tried[*i].predictions.len();
+            let fewest = open.iter().map(tried_on).min();
+            let Some(count) = fewest.filter(|fewest| *fewest < self.seeds.len()) else {
+                return Ok(true);
+            };
+            let count = (2 * count).min(self.seeds.len());
+            let mut behind: Vec<usize> = std::iter::once(0).chain(open).collect();
+            behind.retain(|i| tried_on(i) < count);
+            let missing = behind.iter().map(|i| count - tried_on(i)).sum();
+            self.foresee(call, missing);
+            for index in behind {
+                let Tried {
+                    wording,
+                    predictions,
+                } = &self.tried[index];
+                let more = predictions.len()..count;
+                match self.predict(call, &wording.prompt, more).await? {
+                    Some(more) => self.tried[index].predictions.extend(more),
+                    None => return Ok(false),
+                }
+            }
+        }
     }
 
     /// Predicts each wording that was not tried yet on every seed. False where patience ended: only
@@ -144,20 +197,9 @@ impl Trial {
                 fresh.push(wording);
             }
         }
-        let moment = Moment::after(self.predictor.at_step);
-        call.foresee(fresh.len() * self.seeds.len() * moment.step);
+        self.foresee(call, fresh.len() * self.count);
         for wording in fresh {
-            let candidates: Vec<_> = self
-                .seeds
-                .iter()
-                .map(|seed| self.opened.candidate(&wording.prompt, *seed))
-                .collect();
-            let predictions: Option<Vec<Prediction>> = call
-                .predictions(&self.opened, &self.predictor, &candidates, moment, None)
-                .await?
-                .into_iter()
-                .collect();
-            match predictions {
+            match self.predict(call, &wording.prompt, 0..self.count).await? {
                 Some(predictions) => self.tried.push(Tried {
                     wording,
                     predictions,
@@ -168,12 +210,34 @@ impl Trial {
         Ok(true)
     }
 
+    fn foresee(&self, call: &mut Call<'_>, candidates: usize) {
+        call.foresee(candidates * Moment::after(self.predictor.at_step).steps_done());
+    }
+
+    /// Predictions of a wording on some of the seeds. `None` where patience ended before the last.
+    async fn predict(
+        &self,
+        call: &mut Call<'_>,
+        prompt: &str,
+        seeds: std::ops::Range<usize>,
+    ) -> Result<Option<Vec<Prediction>>> {
+        let moment = Moment::after(self.predictor.at_step);
+        let candidates: Vec<_> = self.seeds[seeds]
+            .iter()
+            .map(|seed| self.opened.candidate(prompt, *seed))
+            .collect();
+        let predictions = call
+            .predictions(&self.opened, &self.predictor, &candidates, moment, None)
+            .await?;
+        Ok(predictions.into_iter().collect())
+    }
+
     fn predicted(&self) -> Vec<Wording<'_>> {
         self.tried.iter().map(Tried::predicted).collect()
     }
 
     /// What each wording gains over the original, which gains nothing, on fresh seeds.
-    fn gains(&self) -> Vec<Option<Estimate>> {
+    fn gains(&self) -> Vec<Option<Gain>> {
         wording_gains(&self.predicted(), self.predictor.shares())
     }
 
@@ -222,9 +286,13 @@ impl Trial {
         } else if let Some(caveat) = self.predictor.caveat(model) {
             caveat
         } else {
-            advice::about_wordings(&best_wording, best == 0, &weak_words)
+            let advice = advice::about_wordings(&best_wording, best == 0, &weak_words);
+            match self.closed_world && asks_for_something_else(original, &best_wording.prompt) {
+                true => format!("{} {advice}", advice::ANOTHER_PICTURE),
+                false => advice,
+            }
         };
-        let candidates = tried.len() * self.seeds.len();
+        let candidates = self.tried.iter().map(|t| t.predictions.len()).sum();
         Ok(RefineReply {
             best: best_wording,
             tried,

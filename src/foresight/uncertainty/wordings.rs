@@ -1,23 +1,44 @@
 //! What another wording gains over the first, and which wording to take.
 
-use super::{Estimate, around, error_variance, mean, spread};
+use super::odds::Belief;
+use super::{around, error_variance, mean, spread};
 use crate::probe::Prediction;
 use crate::probe::shares::Shares;
 
+/// What is expected of another wording.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gain {
+    pub point: f64,
+    /// Holds 90 %, where the predictions are calibrated.
+    pub interval: Option<[f64; 2]>,
+    /// The standard deviation of what more seeds would tell of it.
+    pub unsure: f64,
+}
+
+impl Gain {
+    fn belief(self) -> Belief {
+        Belief {
+            mean: self.point,
+            error: self.unsure,
+        }
+    }
+}
+
 /// What each wording of a scene gains over the first, on average over fresh seeds, from predictions
-/// of the same seeds in the same order. `None` for one that does not pair with the first.
+/// of the same seeds in the same order; one that was tried on fewer seeds is paired with as many of the
+/// first's. `None` for one that does not pair with the first.
 ///
 /// The best of several noisy figures promises too much. The differences between the wordings' means
 /// are partly the luck of these seeds, which the spread of the paired differences shows; the rest is
 /// what such wordings usually are apart. Each gain is shrunk, towards what its wording usually gains, to
 /// the share of the latter (Bayes' estimate of a normal mean): what is left is expected of it, whichever
 /// is picked.
-pub fn wording_gains(wordings: &[Wording<'_>], shares: Shares) -> Vec<Option<Estimate>> {
+pub fn wording_gains(wordings: &[Wording<'_>], shares: Shares) -> Vec<Option<Gain>> {
     let Some(first) = wordings.first() else {
         return Vec::new();
     };
     let seeds: Vec<Vec<f64>> = wordings.iter().map(Wording::qualities).collect();
-    let pairs = seeds[1..].iter().filter(|to| to.len() == seeds[0].len());
+    let pairs = seeds[1..].iter().filter(|to| to.len() <= seeds[0].len());
     let differences: Vec<Vec<f64>> = pairs
         .map(|to| to.iter().zip(&seeds[0]).map(|(b, a)| b - a).collect())
         .collect();
@@ -30,11 +51,13 @@ pub fn wording_gains(wordings: &[Wording<'_>], shares: Shares) -> Vec<Option<Est
 /// seed chosen well brings ten times as much.
 const WORTH_A_CHANGE: f64 = 0.1;
 
+/// Below this chance to be the one to take, a wording is not worth more seeds.
+const LEAST_CHANCE: f64 = 0.1;
+
 /// The wording to take: the one with the largest gain, as `gains` has them from [`wording_gains`]; the
 /// first where nothing is worth a change.
-pub fn best_wording(wordings: &[Wording<'_>], gains: &[Option<Estimate>]) -> usize {
-    let seeds: Vec<Vec<f64>> = wordings.iter().map(Wording::qualities).collect();
-    let least = WORTH_A_CHANGE * pooled_variance(&seeds).sqrt();
+pub fn best_wording(wordings: &[Wording<'_>], gains: &[Option<Gain>]) -> usize {
+    let least = least_gain(wordings);
     let gain = |i: usize| gains[i].map_or(f64::NEG_INFINITY, |g| g.point);
     let worth = (1..gains.len()).filter(|&i| gain(i) > least);
     worth.fold(0, |best, i| match best {
@@ -42,6 +65,40 @@ pub fn best_wording(wordings: &[Wording<'_>], gains: &[Option<Estimate>]) -> usi
         _ if gain(i) > gain(best) => i,
         _ => best,
     })
+}
+
+/// The wordings that more seeds may show to be the one to take, or not to be; nobody where it is clear.
+/// The first, known as it is, stands for the least gain that is worth a change.
+pub fn undecided(wordings: &[Wording<'_>], gains: &[Option<Gain>]) -> Vec<usize> {
+    let first = Belief {
+        mean: least_gain(wordings),
+        error: 0.0,
+    };
+    let beliefs: Vec<Option<Belief>> = gains
+        .iter()
+        .enumerate()
+        .map(|(i, gain)| match i {
+            0 => Some(first),
+            _ => gain.map(Gain::belief),
+        })
+        .collect();
+    let best = best_wording(wordings, gains);
+    let Some(bar) = beliefs.get(best).copied().flatten() else {
+        return Vec::new();
+    };
+    let may_win = |i: usize| beliefs[i].is_some_and(|b| b.beats(bar) >= LEAST_CHANCE);
+    let open: Vec<usize> = (0..beliefs.len())
+        .filter(|&i| i == best || may_win(i))
+        .collect();
+    match open.len() {
+        0 | 1 => Vec::new(),
+        _ => open.into_iter().filter(|&i| i != 0).collect(),
+    }
+}
+
+fn least_gain(wordings: &[Wording<'_>]) -> f64 {
+    let seeds: Vec<Vec<f64>> = wordings.iter().map(Wording::qualities).collect();
+    WORTH_A_CHANGE * pooled_variance(&seeds).sqrt()
 }
 
 /// The variance within groups, taken to be the same in all of them.
@@ -110,10 +167,8 @@ impl Paired {
         between: f64,
         usual_luck: f64,
     ) -> Option<Self> {
-        let (from, to) = (&first.predictions, &wording.predictions);
-        if from.len() != to.len() {
-            return None;
-        }
+        let to = &wording.predictions;
+        let from = first.predictions.get(..to.len())?;
         let gains: Vec<f64> = from
             .iter()
             .zip(to)
@@ -148,12 +203,12 @@ impl Paired {
     }
 
     /// The gain to be expected of other seeds.
-    fn estimate(&self, shares: Shares) -> Estimate {
+    fn estimate(&self, shares: Shares) -> Gain {
         if self.same {
-            let interval = self.error.map(|_| [0.0, 0.0]);
-            return Estimate {
+            return Gain {
                 point: 0.0,
-                interval,
+                interval: self.error.map(|_| [0.0, 0.0]),
+                unsure: 0.0,
             };
         }
         let kept = match self.apart + self.luck {
@@ -161,12 +216,17 @@ impl Paired {
             seen => self.apart / seen,
         };
         let point = self.usual + kept * (self.gain - self.usual);
+        let luck = kept * self.luck * self.doubt;
         let interval = self.error.map(|error| {
             // The two wordings' own parts of the shared error, independent of one another.
             let misjudged = 2.0 * shares.prompt * (1.0 - shares.wording) * error;
-            around(point, kept * self.luck * self.doubt + misjudged, None)
+            around(point, luck + misjudged, None)
         });
-        Estimate { point, interval }
+        Gain {
+            point,
+            interval,
+            unsure: luck.sqrt(),
+        }
     }
 }
 
@@ -183,7 +243,7 @@ mod tests {
         }
     }
 
-    fn gains(qualities: &[[f64; 3]], half: f64) -> Vec<Estimate> {
+    fn gains(qualities: &[[f64; 3]], half: f64) -> Vec<Gain> {
         let wordings: Vec<Vec<Prediction>> = qualities
             .iter()
             .map(|seeds| seeds.map(|q| predicted(q, half)).into())
@@ -253,6 +313,51 @@ mod tests {
         assert_eq!(pick(&apart), 2);
     }
 
+    fn open(qualities: &[&[f64]]) -> Vec<usize> {
+        let all: Vec<Vec<Prediction>> = qualities
+            .iter()
+            .map(|seeds| seeds.iter().map(|&q| predicted(q, 0.05)).collect())
+            .collect();
+        let all: Vec<Wording<'_>> = all.iter().map(|w| of(w.iter().collect())).collect();
+        undecided(&all, &wording_gains(&all, Shares::USUAL))
+    }
+
+    #[test]
+    fn where_seeds_agree_nothing_is_undecided() {
+        let original: &[f64] = &[0.2, 0.5, 0.8];
+        assert!(open(&[original]).is_empty());
+        assert!(open(&[original, &[0.3, 0.6, 0.9]]).is_empty());
+        assert!(open(&[original, &[0.1, 0.4, 0.7]]).is_empty());
+        let clearly_two = [original, &[0.3, 0.6, 0.9], &[0.4, 0.7, 1.0]];
+        assert!(open(&clearly_two).is_empty());
+    }
+
+    #[test]
+    fn wordings_between_which_luck_may_have_decided_are_undecided() {
+        let original = [0.4, 0.5, 0.8, 0.4, 0.6, 0.9, 0.4, 0.7];
+        let differences = [0.4, -0.1, 0.0, 0.3, -0.2, 0.1, 0.3, 0.0];
+        let better: Vec<f64> = original
+            .iter()
+            .zip(differences)
+            .map(|(q, d)| q + d)
+            .collect();
+        let worse = original.map(|q| q - 0.4);
+        assert_eq!(open(&[&original, &better]), [1]);
+        assert_eq!(open(&[&original, &better, &better]), [1, 2]);
+        assert_eq!(open(&[&original, &worse, &better]), [2]);
+    }
+
+    #[test]
+    fn a_wording_tried_on_fewer_seeds_is_paired_with_the_same_ones() {
+        let all = [0.2, 0.5, 0.8, 0.1, 0.9].map(|q| predicted(q, 0.05));
+        let more = all.each_ref().map(|p| predicted(p.quality + 0.1, 0.05));
+        for seeds in [3, 5] {
+            let wordings = [of(all.iter().collect()), of(more[..seeds].iter().collect())];
+            let gain = wording_gains(&wordings, Shares::USUAL)[1].unwrap();
+            assert!((gain.point - 0.1).abs() < 1e-9, "{seeds}: {gain:?}");
+        }
+    }
+
     #[test]
     fn what_may_be_the_seeds_luck_is_promised_in_part() {
         // The same mean gain, from seeds that agree and from seeds that do not.
@@ -289,7 +394,7 @@ mod tests {
                 })
                 .collect();
             let all: Vec<Wording<'_>> = all.iter().map(|w| of(w.iter().collect())).collect();
-            let gains: Vec<Estimate> = wording_gains(&all, Shares::USUAL)
+            let gains: Vec<Gain> = wording_gains(&all, Shares::USUAL)
                 .into_iter()
                 .map(Option::unwrap)
                 .collect();
