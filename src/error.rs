@@ -23,7 +23,7 @@ pub enum Error {
     Model { model: String, problem: String },
 
     /// A file that could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}{}", path.display(), what_to_do(source.kind()))]
     File {
         path: PathBuf,
         #[source]
@@ -84,6 +84,24 @@ impl From<candle_core::Error> for Error {
             )),
             false => Self::Tensor(error),
         }
+    }
+}
+
+/// What helps against the usual troubles with files; nothing where the trouble says all.
+fn what_to_do(kind: std::io::ErrorKind) -> &'static str {
+    use std::io::ErrorKind;
+    match kind {
+        ErrorKind::NotFound => ". Check the path: nothing is there",
+        ErrorKind::PermissionDenied => {
+            ". Choose a place that you may use, or change its permissions"
+        }
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            ". A folder is needed there: choose another, or move what is in its place"
+        }
+        ErrorKind::IsADirectory => ". Name a file: this is a folder",
+        ErrorKind::StorageFull => ". Make room on the disk, or choose another one",
+        ErrorKind::ReadOnlyFilesystem => ". Choose a place that can be written to",
+        _ => "",
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is printed, and where: replies on stdout, everything else on stderr.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use serde::Serialize;
@@ -11,8 +11,9 @@ use crate::{Error, Result};
 /// Logs go to stderr: stdout is the reply's, or the protocol's.
 pub fn trace_to_stderr(verbose: u8) {
     let level = match verbose {
-        // A client that goes away is no error, though rmcp calls it one.
-        0 => "warn,rmcp::service=off",
+        // A client that goes away is no error, though rmcp calls it one; what the hub's client says of
+        // its tries, our own error says once.
+        0 => "warn,rmcp::service=off,hf_hub=off",
         1 => "foreseed=info,warn",
         2 => "foreseed=debug,info",
         _ => "trace",
@@ -22,6 +23,7 @@ pub fn trace_to_stderr(verbose: u8) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .try_init();
 }
 

@@ -3,7 +3,6 @@ use super::{Globals, output};
 use crate::candidate::{Handle, Seed};
 use crate::foresight::replies::RenderReply;
 use crate::foresight::requests::{RenderRequest, RenderWhat};
-use crate::foresight::validate;
 use crate::{Error, Result};
 
 /// `foreseed render`
@@ -29,10 +28,15 @@ pub struct Args {
     settings: SettingsArgs,
 }
 
+/// What a handle begins with, and no prompt does by chance.
+const HANDLE: &str = "fs_";
+
 pub fn run(args: Args, globals: &Globals) -> Result<()> {
     let what = match (args.handle, args.prompt, args.seed) {
         (Some(handle), _, _) => RenderWhat::Handle(Handle(handle)),
-        (None, Some(handle), None) if is_handle(&handle) => RenderWhat::Handle(Handle(handle)),
+        (None, Some(handle), None) if handle.starts_with(HANDLE) => {
+            RenderWhat::Handle(Handle(handle))
+        }
         (None, Some(prompt), Some(seed)) => RenderWhat::Candidate {
             prompt,
             seed: Seed(seed),
@@ -60,11 +64,6 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
     } else {
         output::print(&told(&reply))
     }
-}
-
-/// Whether a text has the form of a handle, which no prompt has by chance.
-fn is_handle(text: &str) -> bool {
-    validate::handle(&Handle(text.to_string())).is_ok()
 }
 
 fn told(reply: &RenderReply) -> String {

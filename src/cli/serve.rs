@@ -22,7 +22,7 @@ pub struct Args {
     pub queue: usize,
 
     /// Memory for paused trajectories, which `render` and a repeated call go on from.
-    #[arg(long, value_name = "MIB", default_value_t = Limits::default().cache_bytes >> 20)]
+    #[arg(long, value_name = "MIB", default_value_t = Limits::default().cache_bytes >> 20, value_parser = clap::value_parser!(u64).range(1..))]
     pub cache_mib: u64,
 
     #[command(flatten)]

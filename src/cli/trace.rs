@@ -10,8 +10,13 @@ use candle_core::{DType, Device, Tensor};
 use super::Globals;
 use crate::backbones::{Backbone, Conditioning, ModelFiles, TapRequest};
 use crate::candidate::{Seed, Settings};
+use crate::foresight::validate;
+use crate::pictures::write_whole;
 use crate::sampling::{Fresh, Observation, Trajectory, standard_normal, step_all};
 use crate::{Error, Result};
+
+/// Pixels a side at most: twice what the tools take.
+const MOST_PIXELS: usize = 2 * validate::MAX_SIDE;
 
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("noise").required(true)))]
@@ -95,6 +100,15 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
             "Send a finite number; at 1 or below there is no guidance",
         ));
     }
+    for (name, pixels) in [("width", settings.width), ("height", settings.height)] {
+        if pixels > MOST_PIXELS {
+            return Err(Error::invalid(
+                name,
+                format!("{pixels} pixels"),
+                format!("Send at most {MOST_PIXELS}"),
+            ));
+        }
+    }
     // Refuses what does not fit before any text is encoded.
     backbone.schedule(settings.steps, settings.width, settings.height)?;
     let tap = tap(backbone, args.tap.as_deref())?;
@@ -129,7 +143,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
             .collect::<Result<Vec<_>>>()?;
         tensors.insert("image".into(), Tensor::cat(&images, 0)?);
     }
-    write_whole(out, tensors)
+    write(out, tensors)
 }
 
 /// The folder, the file or the installed model that `--model` names.
@@ -265,21 +279,13 @@ fn texts(conditioning: &Conditioning, rows: usize) -> Result<HashMap<String, Ten
     Ok(tensors)
 }
 
-/// Writes beside the file and renames it into place.
-fn write_whole(path: &Path, tensors: HashMap<String, Tensor>) -> Result<()> {
+/// In f32, whole or not at all.
+fn write(path: &Path, tensors: HashMap<String, Tensor>) -> Result<()> {
     let tensors = tensors
         .into_iter()
         .map(|(name, t)| Ok((name, t.to_dtype(DType::F32)?.contiguous()?)))
         .collect::<Result<HashMap<_, _>>>()?;
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let part = tempfile::NamedTempFile::new_in(folder).map_err(Error::file(path))?;
-    candle_core::safetensors::save(&tensors, part.path())?;
-    part.as_file().sync_all().map_err(Error::file(path))?;
-    part.persist(path)
-        .map_err(|e| e.error)
-        .map_err(Error::file(path))?;
-    Ok(())
+    let bytes = safetensors::serialize(&tensors, None)
+        .map_err(|error| Error::Internal(format!("tensors that cannot be written: {error}")))?;
+    write_whole(path, &bytes)
 }

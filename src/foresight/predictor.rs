@@ -15,7 +15,7 @@ use crate::probe::{
     Look, Misfit, Prediction, Probe, attention_only, preview::Decoding, preview_only,
 };
 use crate::sampling::Observation;
-use crate::store::{RATING, Store};
+use crate::store::{GLIMPSE, RATING, Store};
 
 /// The metric of a prediction that no probe stands behind.
 pub const ATTENTION: &str = "attention";
@@ -248,7 +248,7 @@ impl Predictor {
     /// [`Self::id`] at `moment`: what is said of a glimpse is not what is said of the whole step.
     pub fn id_at(&self, moment: Moment) -> String {
         match moment.glimpse {
-            true => format!("{} glimpse", self.id()),
+            true => format!("{}{GLIMPSE}", self.id()),
             false => self.id().to_string(),
         }
     }

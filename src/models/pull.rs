@@ -36,6 +36,7 @@ pub fn pull(name: &str, report: Arc<dyn Fn(Pulled) + Send + Sync>) -> Result<Pat
         let names: Vec<_> = models.chain(scorers).collect();
         let problem = match Known::named(name) {
             Some(_) => format!("{name} is not supported by this version yet"),
+            None if name == super::POCKET => format!("{name} is part of the program"),
             None => format!("no model {:?} is known", super::shortened(name)),
         };
         Error::invalid(

@@ -29,9 +29,19 @@ pub struct PredictionRecord {
     pub handle: Handle,
     pub metric: String,
     pub at_step: usize,
-    /// The probe's own fingerprint; another probe's prediction is another prediction.
+    /// The probe's own fingerprint; another probe's prediction is another prediction. With [`GLIMPSE`]
+    /// after it, where it was made half-way into `at_step`.
     pub probe: String,
     pub prediction: crate::probe::Prediction,
+}
+
+/// Ends the name of who predicted half-way into a step.
+pub const GLIMPSE: &str = " glimpse";
+
+impl PredictionRecord {
+    pub fn is_of_glimpse(&self) -> bool {
+        self.probe.ends_with(GLIMPSE)
+    }
 }
 
 /// A finished picture.

@@ -86,6 +86,28 @@ struct Pending {
     ground: Option<(Background, Range<usize>)>,
 }
 
+/// Keeps what is said of the next shape; an error where something else was said before.
+fn wait<T: PartialEq>(
+    pending: &mut Option<(T, Range<usize>)>,
+    said: T,
+    range: Range<usize>,
+    prompt: &str,
+) -> Result<()> {
+    match pending {
+        Some((before, at)) if *before != said => {
+            Err(contradiction(&prompt[at.clone()], &prompt[range]))
+        }
+        _ => {
+            *pending = Some((said, range));
+            Ok(())
+        }
+    }
+}
+
+fn contradiction(one: &str, other: &str) -> Error {
+    outside(format!("{one:?} and {other:?} are said of the same thing"))
+}
+
 /// A run of objects that were said together.
 type Group = Range<usize>;
 
@@ -148,10 +170,10 @@ impl Reader {
         prompt: &str,
     ) -> Result<()> {
         match meaning {
-            Meaning::Count(count) => self.pending.count = Some((count, range)),
-            Meaning::Size(size) => self.pending.size = Some((size, range)),
-            Meaning::Colour(colour) => self.pending.colour = Some((colour, range)),
-            Meaning::Ground(ground) => self.pending.ground = Some((ground, range)),
+            Meaning::Count(count) => wait(&mut self.pending.count, count, range, prompt)?,
+            Meaning::Size(size) => wait(&mut self.pending.size, size, range, prompt)?,
+            Meaning::Colour(colour) => wait(&mut self.pending.colour, colour, range, prompt)?,
+            Meaning::Ground(ground) => wait(&mut self.pending.ground, ground, range, prompt)?,
             Meaning::Shape(shape, plural) => self.object(shape, plural, range, definite, prompt)?,
             Meaning::AnyShape => self.total = self.pending.count.take(),
             Meaning::GroundNoun => {
@@ -161,7 +183,7 @@ impl Reader {
                         &prompt[colour.1.clone()]
                     )));
                 }
-                self.ground();
+                self.ground(prompt)?;
             }
             Meaning::Side(side) => {
                 let Some(group) = self.last.clone() else {
@@ -180,7 +202,7 @@ impl Reader {
             }
             Meaning::It => self.it(),
             // "… on white, …": a background's colour with no noun after it.
-            Meaning::Comma => self.ground(),
+            Meaning::Comma => self.ground(prompt)?,
             Meaning::Filler => {}
         }
         Ok(())
@@ -317,15 +339,24 @@ impl Reader {
     }
 
     /// The colour of the background.
-    fn ground(&mut self) {
-        if let Some((ground, range)) = self.pending.ground.take() {
-            self.reading.scene.background = Some(ground);
-            self.reading.background = Some(range);
+    fn ground(&mut self, prompt: &str) -> Result<()> {
+        let Some((ground, range)) = self.pending.ground.take() else {
+            return Ok(());
+        };
+        match (self.reading.scene.background, &self.reading.background) {
+            (Some(known), Some(said)) if known != ground => {
+                Err(contradiction(&prompt[said.clone()], &prompt[range]))
+            }
+            _ => {
+                self.reading.scene.background = Some(ground);
+                self.reading.background = Some(range);
+                Ok(())
+            }
         }
     }
 
     fn finish(mut self, prompt: &str) -> Result<Reading> {
-        self.ground();
+        self.ground(prompt)?;
         let left_over = [
             self.pending.colour.as_ref().map(|colour| &colour.1),
             self.pending.size.as_ref().map(|size| &size.1),

@@ -93,7 +93,7 @@ fn one_model(card: &ModelCard) -> Finding {
             format!("{found}: more than is free"),
             format!("To run it, {WAYS_OUT}"),
         ),
-        (false, false) => ok("fits", format!("{found}: more than is free")),
+        (false, false) => ok("too large", format!("{found}: more than is free")),
         (true, _) => ok("fits", found),
     }
 }

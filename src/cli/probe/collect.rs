@@ -4,7 +4,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::super::{Globals, output};
-use super::bar;
+use super::{at_least_one, bar};
 use crate::candidate::Settings;
 use crate::models::Models;
 use crate::probe::claims::Share;
@@ -15,6 +15,9 @@ use crate::scorers::Scorer;
 use crate::world::Split;
 use crate::{Error, Result};
 
+/// Steps done at which to look, where nothing else is asked for: the paper's table.
+const LOOKS: [usize; 4] = [1, 5, 10, 15];
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A file of prompts: one a line, or one {"prompt": …, "scene": …} a line.
@@ -22,11 +25,11 @@ pub struct Args {
     prompts: Option<PathBuf>,
 
     /// Prompts to draw from the embedded model's world.
-    #[arg(long, value_name = "N", default_value_t = 400)]
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = at_least_one)]
     scenes: usize,
 
     /// Seeds of each prompt.
-    #[arg(long, value_name = "K", default_value_t = 8)]
+    #[arg(long, value_name = "K", default_value_t = 8, value_parser = at_least_one)]
     seeds: usize,
 
     /// What prompts and seeds are drawn from; another number is other data.
@@ -37,8 +40,8 @@ pub struct Args {
     #[arg(long)]
     steps: Option<usize>,
 
-    /// Steps done at which to look.
-    #[arg(long, value_delimiter = ',', default_value = "1,5,10,15")]
+    /// Steps done at which to look. Default: 1, 5, 10 and 15, as far as the steps go.
+    #[arg(long, value_delimiter = ',')]
     at: Vec<usize>,
 
     /// Steps done from which the VAE itself decodes the previews that the probe will read, in place of
@@ -118,12 +121,19 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
         Some(path) => Source::file(path)?,
         None => Source::world(Split::Train, args.scenes, args.draw),
     };
+    let at: Vec<usize> = match args.at.is_empty() {
+        true => LOOKS
+            .into_iter()
+            .filter(|at| *at <= settings.steps)
+            .collect(),
+        false => args.at.clone(),
+    };
     let order = Order {
         backbone: backbone.as_ref(),
         scorers: &scorers,
         settings: &settings,
-        at_steps: &args.at,
-        seeds: args.seeds.max(1),
+        at_steps: &at,
+        seeds: args.seeds,
         seed: args.draw,
         tap: &tap,
         source: &source,
@@ -133,7 +143,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
         },
         share: args.part,
     };
-    let a_prompt = args.seeds.max(1) * settings.steps;
+    let a_prompt = args.seeds * settings.steps;
     let prompts = (0..source.prompts.len()).filter(|index| args.part.holds(*index));
     let bar = bar(prompts.count() * a_prompt, "steps");
     let kept = order.collect(&folder, &|progress| match progress {

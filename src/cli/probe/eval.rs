@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::{Globals, output};
-use super::bar;
+use super::{at_least_one, bar};
 use crate::backbones::Backbone;
 use crate::candidate::Settings;
 use crate::engine::{Engine, Limits};
@@ -30,11 +30,11 @@ pub struct Args {
     probe: Option<PathBuf>,
 
     /// Held-out prompts. Default: 200, or 600 with --full.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     prompts: Option<usize>,
 
     /// Seeds of each prompt.
-    #[arg(long, value_name = "K", default_value_t = SEEDS)]
+    #[arg(long, value_name = "K", default_value_t = SEEDS, value_parser = at_least_one)]
     seeds: usize,
 
     /// Three times as many prompts of everything.
@@ -78,7 +78,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
     let folder = tempfile::tempdir().map_err(Error::file(&std::env::temp_dir()))?;
     let foresight = bench.foresight(args.probe.as_deref(), folder.path(), globals)?;
     let times = if args.full { FULL } else { 1 };
-    let prompts = args.prompts.unwrap_or(PROMPTS * times).max(1);
+    let prompts = args.prompts.unwrap_or(PROMPTS * times);
     let (held_out, family) = match &args.prompt_file {
         Some(path) => {
             let own = Source::file(path)?;
@@ -102,7 +102,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
         probe: &bench.probe,
         settings: &bench.settings,
         source,
-        seeds: args.seeds.max(1),
+        seeds: args.seeds,
         draw: args.draw,
         baselines,
     };

@@ -37,6 +37,15 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
     }
 }
 
+/// A number of what is to be run: none of it would measure nothing.
+fn at_least_one(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("there has to be at least one".into()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}: send a whole number from 1 on")),
+    }
+}
+
 /// A bar on stderr for a person, with the time that is left; hidden where nobody watches.
 fn bar(length: usize, unit: &str) -> ProgressBar {
     let bar = ProgressBar::new(length as u64);

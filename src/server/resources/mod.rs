@@ -13,6 +13,7 @@ use serde_json::json;
 use super::app;
 use crate::candidate::Handle;
 use crate::foresight::{Caller, Foresight, validate};
+use crate::store::PredictionRecord;
 use crate::{Error, Result, pictures};
 
 mod listing;
@@ -120,6 +121,14 @@ pub fn link(path: &Path, description: &str) -> Resource {
     }
 }
 
+/// Steps done when it was predicted; half a step is one evaluation of two.
+fn after_steps(record: &PredictionRecord) -> serde_json::Value {
+    match record.is_of_glimpse() {
+        true => json!(record.at_step as f64 - 0.5),
+        false => json!(record.at_step),
+    }
+}
+
 /// What is known of a candidate: what it is, what was predicted of it, and what it came to. `None`:
 /// no such handle was ever given out.
 fn record(foresight: &Foresight, handle: &Handle) -> Result<Option<serde_json::Value>> {
@@ -132,7 +141,7 @@ fn record(foresight: &Foresight, handle: &Handle) -> Result<Option<serde_json::V
         .into_iter()
         .map(|p| {
             json!({
-                "metric": p.metric, "after_steps": p.at_step, "probe": p.probe,
+                "metric": p.metric, "after_steps": after_steps(&p), "probe": p.probe,
                 "quality": p.prediction.quality, "interval": p.prediction.interval,
                 "p_good": p.prediction.p_good,
             })

@@ -137,3 +137,29 @@ fn a_count_beyond_all_numbers_is_refused() {
         assert!(refusal.to_string().contains("draws one to"), "{refusal}");
     }
 }
+
+#[test]
+fn two_things_that_exclude_each_other_are_refused() {
+    for (prompt, pair) in [
+        ("a red blue circle", ["red", "blue"]),
+        ("a large small red circle", ["large", "small"]),
+        ("one two red circles", ["one", "two"]),
+        (
+            "a red circle on a white background on a black background",
+            ["white", "black"],
+        ),
+    ] {
+        let error = parse(prompt).unwrap_err().to_string();
+        let [one, other] = pair;
+        assert!(
+            error.contains(&format!("{one:?} and {other:?}")),
+            "{prompt}: {error}"
+        );
+    }
+    for same in [
+        "a red red circle",
+        "a red circle on white, white background",
+    ] {
+        parse(same).unwrap();
+    }
+}
