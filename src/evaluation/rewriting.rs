@@ -1,6 +1,5 @@
 //! Has weak prompts rewritten by `refine_prompt` itself, and renders what came of it on seeds that it
-//! did not see: those on which the prompt itself was rendered before, and as many more. A wording gains
-//! little next to what a seed does, so that it takes many seeds to tell.
+//! did not see: those on which the prompt itself was rendered before.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,11 +21,9 @@ use crate::{Error, Result};
 
 /// Keeps the draw of a random rewording apart from other draws.
 const BY_CHANCE: u64 = 0x5eed;
-/// Keeps the further seeds apart from the others.
-const FURTHER: u64 = 0xf00d;
-/// What refining one prompt takes, in steps of single trajectories: about seven wordings of eight
-/// seeds to step 5.
-const STEPS_TO_REFINE: usize = 280;
+/// What refining one prompt takes, in steps of single trajectories: seven wordings of eight seeds to step
+/// 5, and as many seeds more of those between which these do not decide.
+const STEPS_TO_REFINE: usize = 400;
 /// The picked wording and a random one.
 const WORDINGS: usize = 2;
 
@@ -89,8 +86,7 @@ pub struct Rewrite {
 impl RewriteOrder<'_> {
     /// Steps of single trajectories that so many prompts of so many seeds take, about.
     pub fn steps(&self, prompts: usize, seeds: usize) -> usize {
-        // Further seeds of the prompt, and twice the seeds of the other wordings.
-        prompts * (STEPS_TO_REFINE + (1 + 2 * WORDINGS) * seeds * self.settings.steps)
+        prompts * (STEPS_TO_REFINE + WORDINGS * seeds * self.settings.steps)
     }
 
     /// Rewrites each prompt and measures it.
@@ -103,8 +99,7 @@ impl RewriteOrder<'_> {
         for (index, weak) in weak.iter().enumerate() {
             let reply = runtime.block_on(self.refine(&weak.prompt))?;
             progress(Progress::Stepped(STEPS_TO_REFINE));
-            let weak = self.further(index, weak, progress)?;
-            rewrites.push(self.measure(index, &weak, &reply, progress)?);
+            rewrites.push(self.measure(index, weak, &reply, progress)?);
         }
         Ok(rewrites)
     }
@@ -135,17 +130,6 @@ impl RewriteOrder<'_> {
             },
         };
         self.foresight.refine(request, &caller).await
-    }
-
-    /// The same prompt with twice the seeds.
-    fn further(&self, index: usize, weak: &Weak, progress: &dyn Fn(Progress)) -> Result<Weak> {
-        let mut random = Random::nth(self.draw ^ FURTHER, index as u64);
-        let mut all = weak.clone();
-        all.seeds = weak.seeds.iter().map(|_| Seed(random.bits())).collect();
-        let scores = self.scores(&all, &weak.prompt, progress)?;
-        all.scores.extend(scores);
-        all.seeds.splice(..0, weak.seeds.iter().copied());
-        Ok(all)
     }
 
     fn measure(

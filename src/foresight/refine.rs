@@ -18,9 +18,9 @@ use crate::world::parse;
 /// Seeds a wording: the gain is a mean of paired differences, so few are enough to see a large one.
 const DEFAULT_COUNT: u32 = 8;
 /// As many seeds get, unless their number was asked for, the wordings between which fewer do not decide.
-const MOST_SEEDS: u32 = 32;
+const MOST_SEEDS: u32 = 16;
 /// Wordings of its own that are tried in a round.
-const OWN_REWRITES: usize = 7;
+const OWN_REWRITES: usize = 6;
 
 impl Foresight {
     /// Tries wordings of a prompt, the original among them, on the same seeds, and names the best.

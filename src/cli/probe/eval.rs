@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long)]
     full: bool,
 
-    /// Prompts of the family of scenes that was held out whole. Default: three for every ten held-out
+    /// Prompts of the family of scenes that was held out whole. Default: one for every five held-out
     /// prompts.
     #[arg(long, value_name = "N")]
     family: Option<usize>,
@@ -89,7 +89,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
             (own, none)
         }
         None => {
-            let family = args.family.unwrap_or(prompts * 3 / 10);
+            let family = args.family.unwrap_or(prompts / 5);
             (
                 Source::world(Split::HeldOut, prompts, args.draw),
                 Source::world(Split::Family, family, args.draw),

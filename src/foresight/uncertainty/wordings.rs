@@ -51,8 +51,10 @@ pub fn wording_gains(wordings: &[Wording<'_>], shares: Shares) -> Vec<Option<Gai
 /// seed chosen well brings ten times as much.
 const WORTH_A_CHANGE: f64 = 0.1;
 
-/// Below this chance to be the one to take, a wording is not worth more seeds.
-const LEAST_CHANCE: f64 = 0.1;
+/// Below this chance to be better than the one to take, a wording is not worth more seeds.
+const LEAST_CHANCE: f64 = 0.2;
+/// So many wordings, the likeliest, get more seeds at most.
+const MOST_OPEN: usize = 3;
 
 /// The wording to take: the one with the largest gain, as `gains` has them from [`wording_gains`]; the
 /// first where nothing is worth a change.
@@ -86,14 +88,18 @@ pub fn undecided(wordings: &[Wording<'_>], gains: &[Option<Gain>]) -> Vec<usize>
     let Some(bar) = beliefs.get(best).copied().flatten() else {
         return Vec::new();
     };
-    let may_win = |i: usize| beliefs[i].is_some_and(|b| b.beats(bar) >= LEAST_CHANCE);
-    let open: Vec<usize> = (0..beliefs.len())
-        .filter(|&i| i == best || may_win(i))
+    let chance = |i: usize| beliefs[i].map_or(0.0, |b| b.beats(bar));
+    let mut open: Vec<usize> = (0..beliefs.len())
+        .filter(|&i| i == best || chance(i) >= LEAST_CHANCE)
         .collect();
-    match open.len() {
-        0 | 1 => Vec::new(),
-        _ => open.into_iter().filter(|&i| i != 0).collect(),
+    if open.len() < 2 {
+        return Vec::new();
     }
+    open.retain(|&i| i != 0);
+    open.sort_by(|&a, &b| chance(b).total_cmp(&chance(a)));
+    open.truncate(MOST_OPEN);
+    open.sort_unstable();
+    open
 }
 
 fn least_gain(wordings: &[Wording<'_>]) -> f64 {
