@@ -275,11 +275,14 @@ async fn where_all_are_kept_all_are_judged_at_the_step_of_predictions() {
     let reply = it.rank(request.clone(), &caller()).await.unwrap();
     assert!(reply.ranking.iter().all(|r| r.stopped_at_step == 5));
     assert!(!reply.next.contains("clear of the rest"), "{}", reply.next);
-    request.settings.at_step = Some(1);
-    request.seeds.count = Some(1);
-    request.keep = None;
+    // Where the budget does not take them there, as far as it does.
+    request.seeds.count = Some(4);
+    request.keep = Some(4);
+    request.budget = Some(4 * 3 * 2 + 1);
+    let (it, _folder) = fresh();
     let reply = it.rank(request, &caller()).await.unwrap();
-    assert_eq!(reply.ranking.len(), 1);
+    assert!(reply.ranking.iter().all(|r| r.stopped_at_step == 3));
+    assert!(reply.common.cost.evaluations <= 25);
 }
 
 #[tokio::test]

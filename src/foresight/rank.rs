@@ -46,8 +46,19 @@ impl Foresight {
         let per_step = opened.evaluations_per_step;
         let mut stops = predictor.stops(last, per_step);
         if keep == seeds.len() {
-            // Nobody can be dropped, so that nothing is decided on the way.
-            stops.retain(|stop| stop.moment == Moment::after(predictor.at_step));
+            // Nobody can be dropped, so that nothing is decided on the way: all go as far as predictions
+            // go, or as the budget takes them.
+            let at_step = Moment::after(predictor.at_step).steps();
+            let takes = |moment: Moment| {
+                let all = seeds.len() as u64 * moment.evaluations(per_step);
+                request.budget.is_none_or(|budget| all <= budget)
+            };
+            let furthest = stops
+                .iter()
+                .rfind(|stop| stop.moment.steps() <= at_step && takes(stop.moment));
+            if let Some(furthest) = furthest.copied() {
+                stops = vec![furthest];
+            }
         }
         let first = stops.first().map(|stop| stop.moment);
         let first = first.unwrap_or(Moment::after(predictor.at_step));

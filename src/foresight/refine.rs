@@ -257,7 +257,11 @@ impl Trial {
         let best = self.best();
         let gain = self.gains().get(best).copied().flatten();
         let (range, shares) = (self.predictor.range(), self.predictor.shares());
-        let expected = |tried: &Tried| prompt_mean(&tried.predictions(), range, shares);
+        // On the seeds that all were tried on, so that what is listed can be compared.
+        let expected = |tried: &Tried| {
+            let on_all: Vec<&Prediction> = tried.predictions.iter().take(self.count).collect();
+            prompt_mean(&on_all, range, shares)
+        };
         let best_wording = BestWording {
             prompt: self
                 .tried

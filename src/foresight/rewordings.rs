@@ -1,4 +1,5 @@
-//! Other wordings of the very scene that a prompt of pocket's world asks for.
+//! Other wordings of the very scene that a prompt of pocket's world asks for, its background named where
+//! the prompt leaves it open.
 
 use super::replies::WeakWord;
 use super::rewrites::Rewrite;
@@ -88,14 +89,17 @@ fn on_white(scene: &Scene) -> Option<Rewrite> {
         background: Some(Background::White),
         ..scene.clone()
     };
-    Some(Rewrite {
-        prompt: word(&scene, &Style::PLAIN, &mut Random::new(0)),
+    let prompt = word(&scene, &Style::PLAIN, &mut Random::new(0));
+    let read = parse(&prompt).ok()?.scene;
+    read.asks_the_same_as(&scene).then_some(Rewrite {
+        prompt,
         usual: ON_WHITE,
     })
 }
 
-/// The prompt on a white background, the prompt with its relations restated, and each style's wording of its scene with the weakest word
-/// as far in front as the style allows. None where the prompt is not of this world.
+/// Where the prompt names no background, its scene on a white one; the prompt with its relations restated;
+/// and each style's wording of its scene with the weakest word as far in front as the style allows. None
+/// where the prompt is not of this world.
 pub fn rewordings(prompt: &str, weak_words: &[WeakWord]) -> Vec<Rewrite> {
     let Ok(reading) = parse(prompt) else {
         return Vec::new();

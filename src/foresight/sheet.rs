@@ -89,6 +89,9 @@ pub(super) async fn write(
         }
     }
     for (moment, lost) in missing {
+        if call.out_of_time {
+            break;
+        }
         let purse = ranking.purse(call);
         call.look_again(&ranking.opened, lost, moment, purse)
             .await?;

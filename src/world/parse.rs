@@ -93,8 +93,15 @@ fn wait<T: PartialEq>(
     range: Range<usize>,
     prompt: &str,
 ) -> Result<()> {
+    // What was said of a picture, as in "a large drawing of …", is not said of the shape.
+    let of_another = |at: &Range<usize>| {
+        let between = prompt.get(at.end..range.start).unwrap_or_default();
+        between
+            .split_whitespace()
+            .any(|word| word.eq_ignore_ascii_case("of"))
+    };
     match pending {
-        Some((before, at)) if *before != said => {
+        Some((before, at)) if *before != said && !of_another(at) => {
             Err(contradiction(&prompt[at.clone()], &prompt[range]))
         }
         _ => {

@@ -13,7 +13,7 @@
 //!
 //! Costs are counted as if nothing had been done before, so that a race that is run again decides as it
 //! did, and a stated budget is kept in any case. A seed that was judged further on before, and not where
-//! it is sent, stands where it was judged.
+//! it is sent, stands where it was judged, and costs only what it goes on from there.
 
 #[cfg(test)]
 mod tests;
@@ -131,6 +131,8 @@ pub struct Round {
 struct Standing {
     prediction: Option<Prediction>,
     stop: Option<usize>,
+    /// Evaluations that were paid before the race, of a seed that was judged further on by then.
+    before: u64,
 }
 
 /// A race under way.
@@ -213,9 +215,14 @@ impl Race {
             };
             let stops = &self.terms.stops;
             let stop = stops.iter().position(|stop| stop.moment == moment);
+            let before = match moment == round.moment {
+                true => self.field[seed].before,
+                false => moment.evaluations(self.terms.evaluations_a_step),
+            };
             self.field[seed] = Standing {
                 prediction: Some(prediction),
                 stop: Some(stop.unwrap_or(self.ahead)),
+                before,
             };
         }
         self.ahead += 1;
@@ -244,9 +251,11 @@ impl Race {
         self.contenders().len() <= self.terms.keep
     }
 
-    /// Denoiser evaluations that it took to bring every seed where it is, from the noise.
+    /// Denoiser evaluations that it took to bring every seed where it is, from the noise or from where
+    /// it had been judged further on before.
     pub fn spent(&self) -> u64 {
-        (0..self.field.len()).map(|seed| self.paid(seed)).sum()
+        let own = |seed: usize| self.paid(seed).saturating_sub(self.field[seed].before);
+        (0..self.field.len()).map(own).sum()
     }
 
     fn paid(&self, seed: usize) -> u64 {

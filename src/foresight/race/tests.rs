@@ -274,6 +274,11 @@ fn a_seed_that_was_judged_further_on_is_not_sent_back_and_goes_on_from_there() {
     let (here, five) = (round.moment, moment(5, false));
     race.report_at(vec![at(0.5, five), at(0.5, here), at(0.52, here)]);
     assert_eq!(race.judged(0).unwrap().1, five);
+    assert_eq!(
+        race.spent(),
+        2,
+        "two were judged half-way into the first step"
+    );
     while let Some(round) = race.next() {
         let before = race.judged(0).unwrap().1;
         assert!(
