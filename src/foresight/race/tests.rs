@@ -102,6 +102,7 @@ fn a_dropped_seed_is_back_when_the_leaders_fall() {
         race.field[leader] = Standing {
             prediction: predicted(0.1, 0.05),
             stop: Some(1),
+            before: 0,
         };
     }
     assert_eq!(race.contenders()[0], 2);
