@@ -80,8 +80,8 @@ pub struct Work {
 /// What happened to the candidate with this index in [`Work::candidates`].
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// `evaluations` were paid for this step: less where it was glimpsed before, 0 where the cache had it already, or where another
-    /// request paid for it. Where a candidate has to start over, the steps that are paid for a
+    /// `evaluations` were paid for this step: less where it was glimpsed before, 0 where the cache had it
+    /// already, or where another request paid for it; what all came to, [`Running::end`] says. Where a candidate has to start over, the steps that are paid for a
     /// second time are told a second time.
     Stepped {
         index: usize,

@@ -52,9 +52,9 @@ fn styles() -> [Style; 11] {
     ]
 }
 
-/// What rewording a prompt so gains: fitted to what was foreseen of the rewordings of 94 prompts of the
-/// training split and what other seeds of each then came to, and again of 19 of the weakest, on which
-/// what names things again differed less. Wordings that name everything once draw nearly the same.
+/// What rewording a prompt so gains: set by hand between what was fitted to rewordings of 94 prompts of the
+/// training split and what 19 of the weakest showed, on which what names things again differed less
+/// (`models/pocket-recipe/README.md`). Wordings that name everything once draw nearly the same.
 fn usual(style: &Style, telling: Telling) -> Usual {
     let (gain, variance) = match (telling, style.opening) {
         (Telling::Once, Opening::Total(_)) => (0.08, 0.02),

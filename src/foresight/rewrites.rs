@@ -1,7 +1,7 @@
 //! Rewrites of a prompt that ask for the same picture in other words.
 //!
 //! For any model: the templates in `prompts/rewrites.txt`. For a model that draws pocket's world:
-//! other wordings of the very scene that the prompt asks for.
+//! other wordings of the very scene that the prompt asks for, its background named where it is open.
 
 use super::replies::WeakWord;
 use super::rewordings::rewordings;
