@@ -21,6 +21,20 @@ pub enum DeviceChoice {
     Metal,
 }
 
+/// Says how many cores compute in RAYON_NUM_THREADS, unless somebody else did: where it is not said, candle
+/// reads /proc/cpuinfo before every product of matrices, which takes longer than a small product.
+///
+/// # Safety
+/// No other thread may run: one that reads the environment meanwhile reads what is being changed.
+pub unsafe fn count_cores_once() {
+    const NAME: &str = "RAYON_NUM_THREADS";
+    if std::env::var_os(NAME).is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        // SAFETY: as for this function.
+        unsafe { std::env::set_var(NAME, cores.to_string()) };
+    }
+}
+
 impl FromStr for DeviceChoice {
     type Err = String;
 

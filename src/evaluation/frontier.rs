@@ -1,6 +1,7 @@
 //! What the delivered image is worth against what it cost: ways of choosing among a prompt's seeds,
 //! next to rendering K of them in full and delivering the best.
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::probe::random::Random;
@@ -152,30 +153,43 @@ fn probed(all: &Candidates) -> Vec<Delivered> {
 fn delivered(
     all: &Candidates,
     starts: &[usize],
-    play: impl Fn(usize, usize, &[usize]) -> Vec<(String, Kind, f64, f64)>,
+    play: impl Fn(usize, usize, &[usize]) -> Vec<(String, Kind, f64, f64)> + Sync,
 ) -> Vec<Delivered> {
+    let prompts = all.scores.len();
     let mut policies: Vec<Delivered> = Vec::new();
     for &n in starts.iter().filter(|n| **n <= all.seed_count()) {
         let sets = sets(all.seed_count(), n);
         let share = 1.0 / sets.len() as f64;
-        let first = policies.len();
-        for prompt in 0..all.scores.len() {
+        let means = |prompt: usize| {
+            let mut means: Vec<(String, Kind, f64, f64)> = Vec::new();
             for set in &sets {
                 for (i, (policy, kind, cost, quality)) in
                     play(n, prompt, set).into_iter().enumerate()
                 {
-                    if policies.len() == first + i {
-                        policies.push(Delivered {
-                            policy,
-                            kind,
-                            cost: vec![0.0; all.scores.len()],
-                            quality: vec![0.0; all.scores.len()],
-                        });
+                    if means.len() == i {
+                        means.push((policy, kind, 0.0, 0.0));
                     }
-                    let own = &mut policies[first + i];
-                    own.cost[prompt] += cost * share;
-                    own.quality[prompt] += quality * share;
+                    means[i].2 += cost * share;
+                    means[i].3 += quality * share;
                 }
+            }
+            means
+        };
+        let first = policies.len();
+        let by_prompt: Vec<_> = (0..prompts).into_par_iter().map(means).collect();
+        for (prompt, means) in by_prompt.into_iter().enumerate() {
+            for (i, (policy, kind, cost, quality)) in means.into_iter().enumerate() {
+                if policies.len() == first + i {
+                    policies.push(Delivered {
+                        policy,
+                        kind,
+                        cost: vec![0.0; prompts],
+                        quality: vec![0.0; prompts],
+                    });
+                }
+                let own = &mut policies[first + i];
+                own.cost[prompt] = cost;
+                own.quality[prompt] = quality;
             }
         }
     }

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
+use super::activation::Activation;
 use super::cpu;
 use super::cpu::product::{Left, Packed, product};
+use super::cpu::scratch::Scratch;
+use super::cpu::winograd::{Padded, Winograd};
+use super::norm::GroupNorm;
 use crate::backbones::weights::Scope;
 use crate::{Error, Result};
 
@@ -25,6 +29,11 @@ enum Kind {
     /// f32 on the CPU: rows are kernel row, kernel column, input channel.
     Packed {
         weight: Arc<Packed>,
+        bias: Arc<[f32]>,
+    },
+    /// f32 on the CPU, where fewer multiplications do.
+    Tiles {
+        weight: Arc<Winograd>,
         bias: Arc<[f32]>,
     },
     Tensors {
@@ -77,15 +86,18 @@ impl Conv2d {
         let (outputs, inputs, kernel, _) = weight.dims4()?;
         let weights = if cpu::applies_to(&weight) {
             let area = kernel * kernel;
-            let packed = cpu::with_values(&weight, |values| {
-                Packed::new(area * inputs, outputs, |k, n| {
+            let bias = cpu::values(&bias)?.into();
+            cpu::with_values(&weight, |values| {
+                if padding == 1 && Winograd::suits(inputs, outputs, kernel, stride) {
+                    let at = |n, c, y, x| values[(n * inputs + c) * area + y * kernel + x];
+                    let weight = Arc::new(Winograd::new(inputs, outputs, at));
+                    return Kind::Tiles { weight, bias };
+                }
+                let weight = Arc::new(Packed::new(area * inputs, outputs, |k, n| {
                     values[(n * inputs + k % inputs) * area + k / inputs]
-                })
-            })?;
-            Kind::Packed {
-                weight: Arc::new(packed),
-                bias: cpu::values(&bias)?.into(),
-            }
+                }));
+                Kind::Packed { weight, bias }
+            })?
         } else {
             Kind::Tensors { weight, bias }
         };
@@ -126,10 +138,34 @@ impl Conv2d {
         self.forward_shifted(x, None)
     }
 
-    /// [`Conv2d::forward`], plus a number per row and channel: `shift` is (rows, out).
-    pub fn forward_shifted(&self, x: &Tensor, shift: Option<&Tensor>) -> Result<Tensor> {
+    /// The norm, the activation, the convolution; then plus `shift`, a number per row and channel (rows,
+    /// out), and plus `shortcut`, which is shaped like the result.
+    pub fn forward_normed(
+        &self,
+        x: &Tensor,
+        (norm, act): (&GroupNorm, Activation),
+        shift: Option<&Tensor>,
+        shortcut: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        if self.is_on_cpu() && cpu::applies_to(x) && act == Activation::Silu {
+            return self.forward_cpu(Source::Normed(x, norm), shift, shortcut);
+        }
+        let y = self.forward_shifted(&norm.forward_act(x, act)?, shift)?;
+        match shortcut {
+            Some(shortcut) => cpu::add(shortcut, &y),
+            None => Ok(y),
+        }
+    }
+
+    fn is_on_cpu(&self) -> bool {
+        !matches!(self.weights, Kind::Tensors { .. })
+    }
+
+    fn forward_shifted(&self, x: &Tensor, shift: Option<&Tensor>) -> Result<Tensor> {
         match &self.weights {
-            Kind::Packed { weight, bias } => self.forward_packed(x, shift, weight, bias),
+            Kind::Packed { .. } | Kind::Tiles { .. } => {
+                self.forward_cpu(Source::Plain(x), shift, None)
+            }
             Kind::Tensors { weight, bias } => {
                 // candle has no convolution in bf16 on the CPU.
                 let dtype = match x.dtype() {
@@ -156,14 +192,14 @@ impl Conv2d {
         }
     }
 
-    fn forward_packed(
+    /// On the CPU, over images that are made and padded in scratch room.
+    fn forward_cpu(
         &self,
-        x: &Tensor,
+        source: Source<'_>,
         shift: Option<&Tensor>,
-        weight: &Packed,
-        bias: &[f32],
+        shortcut: Option<&Tensor>,
     ) -> Result<Tensor> {
-        let (rows, h, w, c) = x.dims4()?;
+        let (rows, h, w, c) = source.size()?;
         if c != self.inputs
             || h + 2 * self.padding < self.kernel
             || w + 2 * self.padding < self.kernel
@@ -171,45 +207,168 @@ impl Conv2d {
             return Err(Error::Internal(format!(
                 "a convolution of {} channels was given {:?}",
                 self.inputs,
-                x.dims()
+                (rows, h, w, c)
             )));
         }
-        let (ph, pw) = (h + 2 * self.padding, w + 2 * self.padding);
-        let to_h = (ph - self.kernel) / self.stride + 1;
-        let to_w = (pw - self.kernel) / self.stride + 1;
+        let bias: &[f32] = match &self.weights {
+            Kind::Packed { bias, .. } | Kind::Tiles { bias, .. } => bias,
+            Kind::Tensors { .. } => &[],
+        };
+        let biases = match shift {
+            Some(shift) => cpu::with_values(shift, |shift| {
+                let of_row = |(at, shift): (usize, &f32)| bias[at % self.outputs] + shift;
+                shift.iter().enumerate().map(of_row).collect()
+            })?,
+            None => bias.repeat(rows),
+        };
+        let to = |size: usize| (size + 2 * self.padding - self.kernel) / self.stride + 1;
+        let (to_h, to_w) = (to(h), to(w));
+        // Tiles are two pixels wide and high.
+        let even = |size: usize| match self.weights {
+            Kind::Tiles { .. } => size.next_multiple_of(2),
+            _ => size,
+        };
+        let (ph, pw) = (even(h) + 2 * self.padding, even(w) + 2 * self.padding);
+        let mut scratch = Scratch::take(rows * ph * pw * c);
+        let padded = scratch.values(rows * ph * pw * c);
+        source.pad(self.padding, (ph, pw), padded)?;
+        let images = Padded {
+            values: padded,
+            height: ph,
+            width: pw,
+            channels: c,
+        };
+        let shape = [rows, to_h, to_w, self.outputs];
+        match &self.weights {
+            Kind::Tiles { weight, .. } => {
+                let mut out = match shortcut {
+                    Some(shortcut) if shortcut.dims() == shape => cpu::values(shortcut)?,
+                    Some(other) => {
+                        let (own, other) = (shape, other.dims());
+                        let message = format!("{own:?} is to be added to {other:?}");
+                        return Err(Error::Internal(message));
+                    }
+                    None => vec![0f32; shape.iter().product()],
+                };
+                weight.forward_onto(&images, (h, w), &biases, &mut out);
+                Ok(Tensor::from_vec(out, &shape, &Device::Cpu)?)
+            }
+            Kind::Packed { weight, .. } => {
+                let y = cpu::tensor(&shape, |out| {
+                    self.as_product(weight, &images, (to_h, to_w), &biases, out);
+                })?;
+                match shortcut {
+                    Some(shortcut) => cpu::add(shortcut, &y),
+                    None => Ok(y),
+                }
+            }
+            Kind::Tensors { .. } => Err(Error::Internal("a convolution is not packed".into())),
+        }
+    }
+
+    fn as_product(
+        &self,
+        weight: &Packed,
+        images: &Padded<'_>,
+        (to_h, to_w): (usize, usize),
+        biases: &[f32],
+        out: &mut [f32],
+    ) {
+        let (pw, c) = (images.width, images.channels);
         let starts: Vec<usize> = (0..to_h * to_w)
             .map(|i| (i / to_w * pw + i % to_w) * self.stride * c)
             .collect();
         // A kernel's line over neighbouring pixels is one run of values.
         let segments: Vec<usize> = (0..self.kernel).map(|i| i * pw * c).collect();
-        let shift = shift.map(cpu::values).transpose()?;
-        let mut shifted = bias.to_vec();
-        let mut padded = vec![0f32; ph * pw * c];
-        cpu::with_values(x, |values| {
-            cpu::tensor(&[rows, to_h, to_w, self.outputs], |out| {
-                let size = to_h * to_w * self.outputs;
-                for (row, out) in out.chunks_exact_mut(size).enumerate() {
-                    let image = &values[row * h * w * c..][..h * w * c];
-                    for (i, line) in image.chunks_exact(w * c).enumerate() {
-                        let at = ((i + self.padding) * pw + self.padding) * c;
-                        padded[at..at + w * c].copy_from_slice(line);
-                    }
-                    if let Some(shift) = &shift {
-                        let shift = &shift[row * self.outputs..][..self.outputs];
-                        for ((sum, bias), shift) in shifted.iter_mut().zip(bias).zip(shift) {
-                            *sum = bias + shift;
-                        }
-                    }
-                    let left = Left {
-                        values: &padded,
-                        rows: &starts,
-                        segments: &segments,
-                        run: self.kernel * c,
-                    };
-                    product(&left, weight, Some(&shifted), out, self.outputs);
-                }
-            })
-        })?
+        let each = images.values.chunks_exact(images.height * pw * c);
+        let outs = out.chunks_exact_mut(to_h * to_w * self.outputs);
+        for ((image, bias), out) in each.zip(biases.chunks_exact(self.outputs)).zip(outs) {
+            let left = Left {
+                values: image,
+                rows: &starts,
+                segments: &segments,
+                run: self.kernel * c,
+            };
+            product(&left, weight, Some(bias), out, self.outputs);
+        }
+    }
+}
+
+/// What a convolution on the CPU reads, without making it a tensor first.
+enum Source<'a> {
+    Plain(&'a Tensor),
+    /// Normalised, then SiLU.
+    Normed(&'a Tensor, &'a GroupNorm),
+    /// Its nearest pixels repeated, to another height and width.
+    Enlarged(&'a Tensor, (usize, usize)),
+}
+
+impl Source<'_> {
+    /// Rows, height, width, channels.
+    fn size(&self) -> Result<(usize, usize, usize, usize)> {
+        Ok(match self {
+            Self::Plain(x) | Self::Normed(x, _) => x.dims4()?,
+            Self::Enlarged(x, (h, w)) => {
+                let (rows, _, _, c) = x.dims4()?;
+                (rows, *h, *w, c)
+            }
+        })
+    }
+
+    /// Writes it into larger images (padded height, padded width, channels), `padding` pixels from the
+    /// top and the left, with zeros around.
+    fn pad(&self, padding: usize, padded: (usize, usize), out: &mut [f32]) -> Result<()> {
+        let (_, to_h, to_w, c) = self.size()?;
+        let size = (to_h, to_w, c);
+        match self {
+            Self::Plain(x) => cpu::with_values(x, |values| {
+                pad(size, padding, padded, out, |image, y, line| {
+                    line.copy_from_slice(&values[(image * to_h + y) * to_w * c..][..to_w * c]);
+                });
+            }),
+            Self::Normed(x, norm) => {
+                let (grouped, bias) = (norm.grouped(x)?, norm.bias()?);
+                cpu::with_values(x, |values| {
+                    pad(size, padding, padded, out, |image, y, line| {
+                        let from = &values[(image * to_h + y) * to_w * c..][..to_w * c];
+                        grouped[image].normalise(from, &bias, true, line);
+                    });
+                })
+            }
+            Self::Enlarged(x, _) => {
+                let (_, h, w, _) = x.dims4()?;
+                cpu::with_values(x, |values| {
+                    pad(size, padding, padded, out, |image, y, line| {
+                        let from = &values[(image * h + y * h / to_h) * w * c..][..w * c];
+                        cpu::elementwise::nearest(from, w, c, line);
+                    });
+                })
+            }
+        }
+    }
+}
+
+/// Fills images (padded height, padded width, channels) with zeros around (height, width, channels), each
+/// line of which `write` writes: those of the image with the number that it is told.
+fn pad(
+    (h, w, c): (usize, usize, usize),
+    padding: usize,
+    (ph, pw): (usize, usize),
+    out: &mut [f32],
+    write: impl Fn(usize, usize, &mut [f32]),
+) {
+    for (image, out) in out.chunks_exact_mut(ph * pw * c).enumerate() {
+        for (y, out) in out.chunks_exact_mut(pw * c).enumerate() {
+            let Some(y) = y.checked_sub(padding).filter(|y| *y < h) else {
+                out.fill(0.0);
+                continue;
+            };
+            let (left, rest) = out.split_at_mut(padding * c);
+            let (line, right) = rest.split_at_mut(w * c);
+            left.fill(0.0);
+            write(image, y, line);
+            right.fill(0.0);
+        }
     }
 }
 
@@ -255,8 +414,11 @@ impl Upsample {
     /// To `size` (height, width), or to twice what it is.
     pub fn forward(&self, x: &Tensor, size: Option<(usize, usize)>) -> Result<Tensor> {
         let (_, h, w, _) = x.dims4()?;
-        self.conv
-            .forward(&enlarge(x, size.unwrap_or((2 * h, 2 * w)))?)
+        let size = size.unwrap_or((2 * h, 2 * w));
+        if self.conv.is_on_cpu() && cpu::applies_to(x) {
+            return self.conv.forward_cpu(Source::Enlarged(x, size), None, None);
+        }
+        self.conv.forward(&enlarge(x, size)?)
     }
 }
 
@@ -268,7 +430,10 @@ pub fn enlarge(x: &Tensor, (to_h, to_w): (usize, usize)) -> Result<Tensor> {
             cpu::tensor(&[rows, to_h, to_w, c], |out| {
                 let images = values.chunks_exact(h * w * c);
                 for (image, out) in images.zip(out.chunks_exact_mut(to_h * to_w * c)) {
-                    cpu::elementwise::nearest(image, (h, w, c), (to_h, to_w), out);
+                    for (y, line) in out.chunks_exact_mut(to_w * c).enumerate() {
+                        let from = &image[y * h / to_h * w * c..][..w * c];
+                        cpu::elementwise::nearest(from, w, c, line);
+                    }
                 }
             })
         })?;

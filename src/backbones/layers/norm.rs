@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 
 use super::activation::Activation;
 use super::cpu;
-use super::cpu::norm::{group_norm, layer_norm};
+use super::cpu::norm::{Grouped, layer_norm};
 use crate::Result;
 use crate::backbones::weights::Scope;
 
@@ -56,19 +56,34 @@ impl GroupNorm {
 
     fn forward_cpu(&self, x: &Tensor, silu: bool) -> Result<Tensor> {
         let size = x.elem_count() / x.dim(0)?;
-        let eps = self.eps as f32;
-        cpu::with_values(x, |x_values| {
-            cpu::with_values(&self.weight, |weight| {
-                cpu::with_values(&self.bias, |bias| {
-                    cpu::tensor(x.dims(), |out| {
-                        let rows = x_values.chunks_exact(size).zip(out.chunks_exact_mut(size));
-                        for (x, out) in rows {
-                            group_norm(x, weight, bias, self.groups, eps, silu, out);
-                        }
-                    })
-                })
+        let bias = cpu::values(&self.bias)?;
+        let grouped = self.grouped(x)?;
+        cpu::with_values(x, |values| {
+            cpu::tensor(x.dims(), |out| {
+                let maps = values.chunks_exact(size).zip(out.chunks_exact_mut(size));
+                for ((x, out), grouped) in maps.zip(&grouped) {
+                    grouped.normalise(x, &bias, silu, out);
+                }
             })
-        })???
+        })?
+    }
+
+    /// f32 on the CPU: what it does to each row's feature map.
+    pub(super) fn grouped(&self, x: &Tensor) -> Result<Vec<Grouped>> {
+        let size = x.elem_count() / x.dim(0)?;
+        let (groups, eps) = (self.groups, self.eps as f32);
+        cpu::with_values(x, |values| {
+            cpu::with_values(&self.weight, |weight| {
+                let maps = values.chunks_exact(size);
+                maps.map(|map| Grouped::new(map, weight, groups, eps))
+                    .collect()
+            })
+        })?
+    }
+
+    /// f32 on the CPU.
+    pub(super) fn bias(&self) -> Result<Vec<f32>> {
+        cpu::values(&self.bias)
     }
 }
 

@@ -67,30 +67,33 @@ impl Resnet {
     /// the activation already applied, as it is the same for all blocks.
     pub fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
         let act = self.kind.act;
-        let y = self.norm1.forward_act(x, act)?;
         let time = match (&self.time, time) {
             (Some(project), Some(time)) => Some(project.forward(time)?),
             _ => None,
         };
-        let y = match time {
+        let shortcut = match &self.shortcut {
+            Some(shortcut) => &shortcut.forward(x)?,
+            None => x,
+        };
+        let first = (&self.norm1, act);
+        let sum = match time {
             Some(time) if self.kind.time_scales => {
                 let (rows, channels) = time.dims2()?;
                 let parts = time.reshape((rows, 1, 1, channels))?.chunk(2, 3)?;
-                let y = self.norm2.forward(&self.conv1.forward(&y)?)?;
-                let y = y
+                let y = self.conv1.forward_normed(x, first, None, None)?;
+                let y = self
+                    .norm2
+                    .forward(&y)?
                     .broadcast_mul(&(&parts[0] + 1.0)?)?
                     .broadcast_add(&parts[1])?;
-                act.forward(&y)?
+                (shortcut + self.conv2.forward(&act.forward(&y)?)?)?
             }
             time => {
-                let y = self.conv1.forward_shifted(&y, time.as_ref())?;
-                self.norm2.forward_act(&y, act)?
+                let y = self.conv1.forward_normed(x, first, time.as_ref(), None)?;
+                let second = (&self.norm2, act);
+                self.conv2
+                    .forward_normed(&y, second, None, Some(shortcut))?
             }
-        };
-        let y = self.conv2.forward(&y)?;
-        let sum = match &self.shortcut {
-            Some(shortcut) => (shortcut.forward(x)? + y)?,
-            None => (x + y)?,
         };
         if self.kind.output_scale == 1.0 {
             Ok(sum)

@@ -78,7 +78,7 @@ impl SpatialTransformer {
             y = block.forward(&y, texts, tap)?;
         }
         let y = self.project_out.forward(&y)?.reshape((rows, h, w, c))?;
-        Ok((x + y)?)
+        cpu::add(x, &y)
     }
 }
 
@@ -111,7 +111,8 @@ impl Block {
 
     fn forward(&self, x: &Tensor, texts: &[&Tensor], tap: &mut Tap<'_>) -> Result<Tensor> {
         let y = self.norm1.forward(x)?;
-        let x = (x + self.own.forward(&y, &self.own.context(&y)?, false)?.0)?;
+        let (y, _) = self.own.forward(&y, &self.own.context(&y)?, false)?;
+        let x = cpu::add(x, &y)?;
         let y = self.norm2.forward(&x)?;
         let keep = tap.wants(&self.cross.path);
         let (y, probabilities) =
@@ -120,9 +121,9 @@ impl Block {
         if let Some(probabilities) = probabilities {
             tap.keep(&self.cross.path, probabilities);
         }
-        let x = (x + y)?;
+        let x = cpu::add(&x, &y)?;
         let y = self.feed_forward.forward(&self.norm3.forward(&x)?)?;
-        Ok((x + y)?)
+        cpu::add(&x, &y)
     }
 }
 

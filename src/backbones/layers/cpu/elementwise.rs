@@ -13,6 +13,15 @@ vectorized! {
 }
 
 vectorized! {
+    /// x + y, element by element.
+    pub fn add(x: &[f32], y: &[f32], out: &mut [f32]) {
+        for ((sum, x), y) in out.iter_mut().zip(x).zip(y) {
+            *sum = x + y;
+        }
+    }
+}
+
+vectorized! {
     /// GELU by the error function, element by element.
     pub fn gelu(x: &[f32], out: &mut [f32]) {
         for (y, x) in out.iter_mut().zip(x) {
@@ -33,17 +42,10 @@ vectorized! {
     }
 }
 
-/// Repeats nearest pixels of (height, width, channels) up or down to another size.
-pub fn nearest(
-    x: &[f32],
-    (h, w, c): (usize, usize, usize),
-    (to_h, to_w): (usize, usize),
-    out: &mut [f32],
-) {
-    for (i, line) in out.chunks_exact_mut(to_w * c).enumerate() {
-        let from = &x[i * h / to_h * w * c..][..w * c];
-        for (j, pixel) in line.chunks_exact_mut(c).enumerate() {
-            pixel.copy_from_slice(&from[j * w / to_w * c..][..c]);
-        }
+/// Repeats the nearest of `w` pixels of `c` channels, up or down to as many as `out` has room for.
+pub fn nearest(x: &[f32], w: usize, c: usize, out: &mut [f32]) {
+    let to_w = out.len() / c;
+    for (j, pixel) in out.chunks_exact_mut(c).enumerate() {
+        pixel.copy_from_slice(&x[j * w / to_w * c..][..c]);
     }
 }

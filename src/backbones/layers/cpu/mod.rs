@@ -9,6 +9,8 @@ pub mod elementwise;
 mod math;
 pub mod norm;
 pub mod product;
+pub mod scratch;
+pub mod winograd;
 
 use candle_core::{CpuStorage, Storage, Tensor};
 
@@ -36,6 +38,19 @@ pub fn tensor(shape: &[usize], fill: impl FnOnce(&mut [f32])) -> Result<Tensor> 
 /// The values of an f32 tensor on the CPU.
 pub fn values(x: &Tensor) -> Result<Vec<f32>> {
     with_values(x, <[f32]>::to_vec)
+}
+
+/// x + y of one shape, on any device. candle shares a sum on the CPU out among threads of its own, which
+/// stand in the way of those that are computing other rows.
+pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    if !applies_to(x) || !applies_to(y) || x.dims() != y.dims() {
+        return Ok((x + y)?);
+    }
+    with_values(x, |x_values| {
+        with_values(y, |y_values| {
+            tensor(x.dims(), |out| elementwise::add(x_values, y_values, out))
+        })
+    })??
 }
 
 /// Whether the functions of this module apply to a tensor.

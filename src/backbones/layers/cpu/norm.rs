@@ -3,28 +3,55 @@
 use super::math;
 use super::vectorized;
 
+/// What a group norm takes away from each channel of one feature map, and multiplies the rest with.
+#[derive(Default)]
+pub struct Grouped {
+    means: Vec<f32>,
+    scales: Vec<f32>,
+}
+
+impl Grouped {
+    /// Of the feature map `x` (pixels, channels).
+    pub fn new(x: &[f32], weight: &[f32], groups: usize, eps: f32) -> Self {
+        let mut grouped = Self {
+            means: vec![0.0; weight.len()],
+            scales: vec![0.0; weight.len()],
+        };
+        grouped_into(
+            x,
+            weight,
+            groups,
+            eps,
+            &mut grouped.means,
+            &mut grouped.scales,
+        );
+        grouped
+    }
+
+    /// Normalises pixels of the map, then SiLU if `silu`.
+    pub fn normalise(&self, x: &[f32], bias: &[f32], silu: bool, out: &mut [f32]) {
+        normalise(x, (&self.means, &self.scales), bias, silu, out);
+    }
+}
+
 vectorized! {
-    /// Group norm of one feature map `x` (pixels, channels), then SiLU if `silu`.
-    pub fn group_norm(
+    fn grouped_into(
         x: &[f32],
         weight: &[f32],
-        bias: &[f32],
         groups: usize,
         eps: f32,
-        silu: bool,
-        out: &mut [f32],
+        means: &mut [f32],
+        scales: &mut [f32],
     ) {
         let channels = weight.len();
         let size = channels / groups;
         let count = (x.len() / groups) as f64;
         let mut sums = vec![0f64; channels];
-        channel_sums(x, &vec![0f32; channels], |v, _| v, &mut sums);
-        let mut means = vec![0f32; channels];
+        channel_sums(x, means, |v, _| v, &mut sums);
         for (means, sums) in means.chunks_exact_mut(size).zip(sums.chunks_exact(size)) {
             means.fill((sums.iter().sum::<f64>() / count) as f32);
         }
-        channel_sums(x, &means, |v, mean| (v - mean) * (v - mean), &mut sums);
-        let mut scales = vec![0f32; channels];
+        channel_sums(x, means, |v, mean| (v - mean) * (v - mean), &mut sums);
         for (group, sums) in sums.chunks_exact(size).enumerate() {
             let variance = sums.iter().sum::<f64>() / count;
             let inverse = 1.0 / (variance + f64::from(eps)).sqrt();
@@ -33,8 +60,21 @@ vectorized! {
                 *scale = (inverse * f64::from(*weight)) as f32;
             }
         }
+    }
+}
+
+vectorized! {
+    fn normalise(
+        x: &[f32],
+        grouped: (&[f32], &[f32]),
+        bias: &[f32],
+        silu: bool,
+        out: &mut [f32],
+    ) {
+        let (means, scales) = grouped;
+        let channels = bias.len();
         for (pixel, out) in x.chunks_exact(channels).zip(out.chunks_exact_mut(channels)) {
-            let parameters = means.iter().zip(&scales).zip(bias);
+            let parameters = means.iter().zip(scales).zip(bias);
             if silu {
                 for ((y, v), ((mean, scale), bias)) in out.iter_mut().zip(pixel).zip(parameters) {
                     *y = math::silu((v - mean) * scale + bias);

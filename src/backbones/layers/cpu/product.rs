@@ -35,12 +35,18 @@ pub fn instructions() -> Instructions {
     })
 }
 
-/// Columns of the right side that are computed together.
-const PANEL: usize = 32;
+/// Columns of the right side that are computed together: two vectors.
+fn panel() -> usize {
+    match instructions() {
+        Instructions::Avx512 => 32,
+        Instructions::Avx2 | Instructions::Portable => PORTABLE_PANEL,
+    }
+}
+const PORTABLE_PANEL: usize = 16;
 /// Floating-point operations below which a product is not worth a second thread.
-const SPLIT_OPERATIONS: usize = 16 << 20;
+pub const SPLIT_OPERATIONS: usize = 16 << 20;
 
-/// The right side of a product, (k, n), as panels of 32 columns, each row by row, the last filled up
+/// The right side of a product, (k, n), as panels of some columns, each row by row, the last filled up
 /// with zeros.
 #[derive(Clone, Debug, Default)]
 pub struct Packed {
@@ -52,11 +58,12 @@ pub struct Packed {
 impl Packed {
     /// From the value at (row, column).
     pub fn new(k: usize, n: usize, at: impl Fn(usize, usize) -> f32) -> Self {
-        let mut values = vec![0f32; n.div_ceil(PANEL) * PANEL * k];
-        for (p, panel) in values.chunks_exact_mut(PANEL * k).enumerate() {
-            let first = p * PANEL;
-            let columns = PANEL.min(n - first);
-            for (row, line) in panel.chunks_exact_mut(PANEL).enumerate() {
+        let wide = panel();
+        let mut values = vec![0f32; n.next_multiple_of(wide) * k];
+        for (p, panel) in values.chunks_exact_mut((wide * k).max(1)).enumerate() {
+            let first = p * wide;
+            let columns = wide.min(n - first);
+            for (row, line) in panel.chunks_exact_mut(wide).enumerate() {
                 for (j, value) in line[..columns].iter_mut().enumerate() {
                     *value = at(row, first + j);
                 }
@@ -108,7 +115,7 @@ pub fn product(
         left.rows.is_empty() || (stride >= n && out.len() >= (left.rows.len() - 1) * stride + n),
         "the output is too small"
     );
-    let mut padded = vec![0f32; n.div_ceil(PANEL) * PANEL];
+    let mut padded = vec![0f32; n.next_multiple_of(panel())];
     if let Some(bias) = bias {
         padded[..n].copy_from_slice(bias);
     }
@@ -141,27 +148,29 @@ fn panels(
         Instructions::Avx2 => avx2::tile,
         _ => portable,
     };
-    let mut first = 0;
-    while first < rows.len() {
-        let count = match rows.len() - first {
-            TILE.. => TILE,
-            8.. => 8,
-            4.. => 4,
-            2.. => 2,
-            _ => 1,
-        };
-        let tile = &rows[first..first + count];
-        for p in 0..right.n.div_ceil(PANEL) {
-            let column = p * PANEL;
-            let columns = PANEL.min(right.n - column);
-            let weights = &right.values[p * PANEL * right.k..][..PANEL * right.k];
-            let bias = &bias[column..][..PANEL];
+    let wide = panel();
+    // A panel of the weights stays in the cache for all rows.
+    for p in 0..right.n.div_ceil(wide) {
+        let column = p * wide;
+        let columns = wide.min(right.n - column);
+        let weights = &right.values[column * right.k..][..wide * right.k];
+        let bias = &bias[column..][..wide];
+        let mut first = 0;
+        while first < rows.len() {
+            let count = match rows.len() - first {
+                TILE.. => TILE,
+                8.. => 8,
+                4.. => 4,
+                2.. => 2,
+                _ => 1,
+            };
+            let tile = &rows[first..first + count];
             let out = &mut out[first * stride + column..];
             // SAFETY: `product` checked that every run lies in the values; the slices are cut to
             // what the kernel reads, and `out` holds a row of `columns` at every stride.
             unsafe { kernel(left, tile, weights, bias, out, stride, columns) };
+            first += count;
         }
-        first += count;
     }
 }
 
@@ -178,9 +187,9 @@ unsafe fn portable(
     columns: usize,
 ) {
     for (i, row) in tile.iter().enumerate() {
-        let mut sums = [0f32; PANEL];
+        let mut sums = [0f32; PORTABLE_PANEL];
         sums.copy_from_slice(bias);
-        let mut weights = weights.chunks_exact(PANEL);
+        let mut weights = weights.chunks_exact(PORTABLE_PANEL);
         for segment in left.segments {
             for value in &left.values[row + segment..][..left.run] {
                 if let Some(line) = weights.next() {
@@ -203,7 +212,9 @@ macro_rules! vector_kernel {
         mod $module {
             use std::arch::x86_64::*;
 
-            use super::{Left, PANEL};
+            use super::Left;
+
+            const PANEL: usize = 2 * $lanes;
 
             /// # Safety
             /// The machine has the instructions; the slices hold what [`super::panels`] says.
@@ -217,54 +228,48 @@ macro_rules! vector_kernel {
                 stride: usize,
                 columns: usize,
             ) {
-                // Two vectors of columns at a time; one where there are no more columns.
-                let mut column = 0;
-                while column < columns {
-                    let rest = columns - column;
-                    let mut first = 0;
-                    while first < tile.len() {
-                        let count = (tile.len() - first).min($rows);
-                        let rows = &tile[first..first + count];
-                        // SAFETY: as for this function.
-                        unsafe {
-                            let weights = weights.as_ptr().add(column);
-                            let bias = bias.as_ptr().add(column);
-                            let out = out.as_mut_ptr().add(first * stride + column);
-                            macro_rules! run {
-                                ($m:literal) => {
-                                    if rest > $lanes {
-                                        sums::<$m, 2>(left, rows, weights, bias, out, stride, rest)
+                let mut first = 0;
+                while first < tile.len() {
+                    // Two rows at a time take as long as four: 8 are not 6 and 2.
+                    let count = match tile.len() - first {
+                        8 if $rows < 8 => 4,
+                        rest => rest.min($rows),
+                    };
+                    let rows = &tile[first..first + count];
+                    // SAFETY: as for this function.
+                    unsafe {
+                        let (weights, bias) = (weights.as_ptr(), bias.as_ptr());
+                        let out = out.as_mut_ptr().add(first * stride);
+                        // One vector of columns where there are no more.
+                        macro_rules! run {
+                            ($m:literal) => {
+                                if columns > $lanes {
+                                    sums::<$m, 2>(left, rows, weights, bias, out, stride, columns)
+                                } else {
+                                    sums::<$m, 1>(left, rows, weights, bias, out, stride, columns)
+                                }
+                            };
+                        }
+                        match count {
+                            12 => run!(12),
+                            8 => run!(8),
+                            6 => run!(6),
+                            4 => run!(4),
+                            2 => run!(2),
+                            _ => {
+                                for i in 0..count {
+                                    let out = out.add(i * stride);
+                                    let row = &rows[i..i + 1];
+                                    if columns > $lanes {
+                                        sums::<1, 2>(left, row, weights, bias, out, stride, columns)
                                     } else {
-                                        sums::<$m, 1>(left, rows, weights, bias, out, stride, rest)
-                                    }
-                                };
-                            }
-                            match count {
-                                12 => run!(12),
-                                8 => run!(8),
-                                6 => run!(6),
-                                4 => run!(4),
-                                2 => run!(2),
-                                _ => {
-                                    for i in 0..count {
-                                        let out = out.add(i * stride);
-                                        let row = &rows[i..i + 1];
-                                        if rest > $lanes {
-                                            sums::<1, 2>(
-                                                left, row, weights, bias, out, stride, rest,
-                                            )
-                                        } else {
-                                            sums::<1, 1>(
-                                                left, row, weights, bias, out, stride, rest,
-                                            )
-                                        }
+                                        sums::<1, 1>(left, row, weights, bias, out, stride, columns)
                                     }
                                 }
                             }
                         }
-                        first += count;
                     }
-                    column += 2 * $lanes;
+                    first += count;
                 }
             }
 
