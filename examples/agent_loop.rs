@@ -27,6 +27,8 @@ const SEEDS: u32 = 16;
 const RANDOM_SEED: u32 = 20_260_728;
 
 fn main() -> ExitCode {
+    // SAFETY: no other thread runs yet.
+    unsafe { foreseed::device::count_cores_once() };
     let mut args = std::env::args_os();
     if args.nth(1).is_some_and(|first| first == "serve") {
         return foreseed::cli::run(std::env::args_os());

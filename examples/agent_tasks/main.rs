@@ -57,6 +57,8 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    // SAFETY: no other thread runs yet.
+    unsafe { foreseed::device::count_cores_once() };
     if std::env::args_os().nth(1).is_some_and(|a| a == "serve") {
         return foreseed::cli::run(std::env::args_os());
     }

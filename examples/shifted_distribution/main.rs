@@ -81,6 +81,8 @@ struct Fresh {
 }
 
 fn main() -> ExitCode {
+    // SAFETY: no other thread runs yet.
+    unsafe { foreseed::device::count_cores_once() };
     let outcome = tokio::runtime::Runtime::new()
         .map_err(anyhow::Error::from)
         .and_then(|runtime| runtime.block_on(run(&Args::parse())));

@@ -20,6 +20,10 @@ use crate::{Error, Result};
 /// Prompts and seeds of the default subset.
 const PROMPTS: usize = 200;
 const SEEDS: usize = 8;
+/// One prompt of the family for so many held-out ones, and one that is rewritten, which takes three times as
+/// long as one that is not.
+const FOR_FAMILY: usize = 8;
+const FOR_REWRITES: usize = 4;
 /// How many times as many prompts `--full` takes.
 const FULL: usize = 3;
 
@@ -41,12 +45,12 @@ pub struct Args {
     #[arg(long)]
     full: bool,
 
-    /// Prompts of the family of scenes that was held out whole. Default: one for every five held-out
+    /// Prompts of the family of scenes that was held out whole. Default: one for every eight held-out
     /// prompts.
     #[arg(long, value_name = "N")]
     family: Option<usize>,
 
-    /// Weak prompts that are rewritten, those of which the probe expects least. Default: half of the
+    /// Weak prompts that are rewritten, those of which the probe expects least. Default: a quarter of the
     /// held-out prompts.
     #[arg(long, value_name = "N")]
     rewrites: Option<usize>,
@@ -89,7 +93,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
             (own, none)
         }
         None => {
-            let family = args.family.unwrap_or(prompts / 5);
+            let family = args.family.unwrap_or(prompts / FOR_FAMILY);
             (
                 Source::world(Split::HeldOut, prompts, args.draw),
                 Source::world(Split::Family, family, args.draw),
@@ -107,7 +111,9 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
         baselines,
     };
     let (held_out, family) = (order(&held_out, true), order(&family, false));
-    let weak = args.rewrites.unwrap_or(held_out.source.prompts.len() / 2);
+    let weak = args
+        .rewrites
+        .unwrap_or(held_out.source.prompts.len() / FOR_REWRITES);
     let weak = weak.min(held_out.source.prompts.len());
     let rewriting = RewriteOrder {
         foresight: &foresight,
