@@ -23,7 +23,7 @@ const SEEDS: usize = 8;
 /// One prompt of the family for so many held-out ones, and one that is rewritten, which takes three times as
 /// long as one that is not.
 const FOR_FAMILY: usize = 8;
-const FOR_REWRITES: usize = 4;
+const FOR_REWRITES: usize = 8;
 /// How many times as many prompts `--full` takes.
 const FULL: usize = 3;
 
@@ -50,8 +50,8 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     family: Option<usize>,
 
-    /// Weak prompts that are rewritten, those of which the probe expects least. Default: a quarter of the
-    /// held-out prompts.
+    /// Weak prompts that are rewritten, those of which the probe expects least. Default: one for every
+    /// eight held-out prompts.
     #[arg(long, value_name = "N")]
     rewrites: Option<usize>,
 
