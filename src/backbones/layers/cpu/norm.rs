@@ -4,7 +4,6 @@ use super::math;
 use super::vectorized;
 
 /// What a group norm takes away from each channel of one feature map, and multiplies the rest with.
-#[derive(Default)]
 pub struct Grouped {
     means: Vec<f32>,
     scales: Vec<f32>,
