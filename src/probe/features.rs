@@ -170,9 +170,7 @@ impl Seen {
             })?;
             let (_, queries, tokens) = map.dims3()?;
             let grid = grid_of(queries, rows, columns)?;
-            let heads_averaged = map.to_dtype(DType::F32)?.mean(0)?;
-            let kept = heads_averaged.narrow(1, 0, keys.min(tokens))?;
-            tapped.push((grid, flat(&kept)?));
+            tapped.push((grid, averaged(&flat(map)?, (queries, tokens), keys)));
         }
         let deciding = match early {
             0 => tapped.len(),
@@ -238,6 +236,23 @@ fn flat(tensor: &Tensor) -> Result<Vec<f32>> {
         .to_dtype(DType::F32)?
         .flatten_all()?
         .to_vec1::<f32>()?)
+}
+
+/// The mean over heads (heads, queries, tokens) → (queries, the first `keys` tokens). A plain loop:
+/// candle's mean over the first dimension strides through memory for every one of its results.
+fn averaged(map: &[f32], (queries, tokens): (usize, usize), keys: usize) -> Vec<f32> {
+    let keys = keys.min(tokens);
+    let mut out = vec![0.0; queries * keys];
+    let head = (queries * tokens).max(1);
+    for head in map.chunks_exact(head) {
+        let rows = head.chunks_exact(tokens);
+        for (out, row) in out.chunks_exact_mut(keys.max(1)).zip(rows) {
+            out.iter_mut().zip(row).for_each(|(a, b)| *a += b);
+        }
+    }
+    let share = head as f32 / map.len().max(1) as f32;
+    out.iter_mut().for_each(|value| *value *= share);
+    out
 }
 
 /// The grid that `queries` cells make, with the proportions of the latents.

@@ -6,7 +6,7 @@
 pub mod activation;
 pub mod attention;
 pub mod conv;
-mod cpu;
+pub(crate) mod cpu;
 pub mod embeddings;
 pub mod encoder;
 pub mod feed_forward;

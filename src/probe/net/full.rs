@@ -103,22 +103,13 @@ impl FullProbe {
     }
 
     pub fn forward(&self, inputs: &Inputs) -> Result<Outputs> {
-        let (rows, blocks, cells, keys) = inputs.maps.dims4()?;
+        let (rows, cells, _) = inputs.x0.dims3()?;
         let embeds = self.word.forward(&self.text.forward(&inputs.text)?)?;
         let context = self.context(inputs, &embeds)?;
 
-        // Attention among the words alone: most of a map goes to the first key, which means nothing.
-        let is_key = inputs.is_key.reshape((rows, 1, 1, keys))?;
-        let to_words = inputs.maps.broadcast_mul(&is_key)?;
-        let mass = to_words.sum_keepdim(3)?;
-        let share = to_words.broadcast_div(&(&mass + 1e-6)?)?;
-        let field = share
-            .reshape((rows, blocks * cells, keys))?
-            .matmul(&embeds)?
-            .reshape((rows, blocks, cells, WORD))?;
-        let field = Tensor::cat(&[&field, &mass], 3)?
-            .permute((0, 2, 1, 3))?
-            .reshape((rows, cells, blocks * (WORD + 1)))?;
+        let attended = &inputs.attended;
+        let field = Tensor::cat(&[&attended.share.matmul(&embeds)?, &attended.mass], 2)?;
+        let field = field.reshape((rows, cells, ()))?;
         let mut parts = vec![field, inputs.x0.clone()];
         if let (Some(norm), Some(middle)) = (&self.middle, &inputs.middle) {
             parts.push(norm.forward(middle)?);
@@ -173,23 +164,14 @@ impl FullProbe {
         embeds: &Tensor,
         context: &Tensor,
     ) -> Result<Tensor> {
-        let (rows, words, keys) = inputs.words.dims3()?;
-        let (_, blocks, count, _) = inputs.maps.dims4()?;
-        let by_key = inputs.maps.permute((0, 3, 1, 2))?.contiguous()?;
-        let by_key = by_key.reshape((rows, keys, blocks * count))?;
-        let maps = inputs.words.matmul(&by_key)?;
-        let maps = maps.reshape((rows, words, blocks, count))?;
-        let mass = maps.mean_keepdim(3)?;
-        let peak = maps.max_keepdim(3)?;
-        let concentration = (peak / (&mass + 1e-6)?)?.squeeze(3)?;
-        let looked = maps.broadcast_div(&((mass.clone() * count as f64)? + 1e-6)?)?;
-        let seen = looked.mean(2)?.matmul(cells)?;
+        let (rows, words, _) = inputs.words.dims3()?;
+        let attended = &inputs.attended;
         let context = context.unsqueeze(1)?.broadcast_as((rows, words, CONTEXT))?;
         let mut parts = vec![
-            seen,
+            attended.looked.matmul(cells)?,
             inputs.words.matmul(embeds)?,
-            (mass.squeeze(3)? * 10.0)?,
-            (concentration * 0.2)?,
+            (&attended.word_mass * 10.0)?,
+            (&attended.concentration * 0.2)?,
             context.contiguous()?,
         ];
         parts.extend(inputs.preview.iter().map(|(_, words)| words.clone()));

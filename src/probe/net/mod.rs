@@ -1,5 +1,6 @@
 //! The networks: what goes in, what comes out, and the three designs that share both.
 
+mod attended;
 mod attention;
 mod full;
 pub mod layers;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::features::{Features, Layout};
 use super::preview;
 use crate::{Error, Result};
+use attended::{Attended, Row};
 use layers::Weights;
 
 /// Which network reads which part of an observation.
@@ -79,6 +81,8 @@ pub struct Inputs {
     pub width: usize,
     /// (rows, blocks, cells, keys)
     pub maps: Tensor,
+    /// What they say of the words.
+    pub attended: Attended,
     /// (rows, keys, text_dim)
     pub text: Tensor,
     /// (rows, pooled_dim), where the family has one
@@ -159,7 +163,7 @@ impl Inputs {
         let mut is_word = vec![0f32; n * most_words];
         let mut is_key = vec![0f32; n * keys];
         let (mut x0, mut middle, mut pooled) = (Vec::new(), Vec::new(), Vec::new());
-        let mut whole = Vec::new();
+        let (mut whole, mut tokens_of) = (Vec::new(), Vec::with_capacity(n));
         let mut by_word = vec![0f32; n * most_words * preview::WORD];
         for (i, Features { text: t, seen }) in rows.iter().enumerate() {
             let own_keys = t.keys;
@@ -191,15 +195,17 @@ impl Inputs {
             }
             let dim = layout.text_dim;
             text[i * keys * dim..][..kept * dim].copy_from_slice(&t.embeds[..kept * dim]);
-            for (w, word) in t.words.iter().enumerate() {
-                let tokens = word.start.min(kept)..word.end.min(kept);
+            let own_words = t.words.iter().map(|w| w.start.min(kept)..w.end.min(kept));
+            let own_words: Vec<_> = own_words.collect();
+            for (w, tokens) in own_words.iter().enumerate() {
                 let share = 1.0 / tokens.len().max(1) as f32;
                 is_word[i * most_words + w] = f32::from(u8::from(!tokens.is_empty()));
-                for token in tokens {
+                for token in tokens.clone() {
                     words[(i * most_words + w) * keys + token] = share;
                     is_key[i * keys + token] = 1.0;
                 }
             }
+            tokens_of.push(own_words);
             if let Some(preview) = seen.preview.as_ref().filter(|_| layout.preview) {
                 whole.extend(preview.normalised(layout.preview_scale));
                 let own = preview.words.len().min(most_words * preview::WORD);
@@ -214,6 +220,17 @@ impl Inputs {
             .iter()
             .map(|row| row.seen.at_step() as f32 / steps.max(1) as f32)
             .collect();
+        let attended: Vec<Row<'_>> = maps
+            .chunks_exact((blocks * cells * keys).max(1))
+            .zip(is_key.chunks_exact(keys.max(1)))
+            .zip(&tokens_of)
+            .map(|((maps, is_key), words)| Row {
+                maps,
+                is_key,
+                words,
+            })
+            .collect();
+        let attended = Attended::of(&attended, (blocks, cells, keys), most_words)?;
         let cpu = &Device::Cpu;
         let present = |values: Vec<f32>, shape: Vec<usize>| -> Result<Option<Tensor>> {
             if values.is_empty() {
@@ -225,6 +242,7 @@ impl Inputs {
             time: Tensor::from_vec(time, n, cpu)?,
             height,
             width,
+            attended,
             maps: Tensor::from_vec(maps, (n, blocks, cells, keys), cpu)?,
             text: Tensor::from_vec(text, (n, keys, layout.text_dim), cpu)?,
             pooled: present(pooled, vec![n, layout.pooled_dim])?,

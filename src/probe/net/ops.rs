@@ -1,6 +1,7 @@
 //! Operations of the probe's own, forward and back: what candle lacks, or does slowly on small tensors
 //! (a broadcast's gradient is a strided sum there).
 
+use crate::backbones::layers::cpu::norm::{layer_norm, sum};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Shape, Tensor};
 
 type Out<T> = candle_core::Result<T>;
@@ -90,8 +91,8 @@ pub struct Normalize;
 /// The mean of a row, and one over its deviation.
 fn moments(row: &[f32]) -> (f32, f32) {
     let n = row.len() as f32;
-    let mean = row.iter().sum::<f32>() / n;
-    let variance = row.iter().map(|v| (v - mean) * (v - mean)).sum::<f32>() / n;
+    let mean = sum(row, |v| v) / n;
+    let variance = sum(row, |v| (v - mean) * (v - mean)) / n;
     (mean, 1.0 / (variance + EPSILON).sqrt())
 }
 
@@ -112,15 +113,7 @@ impl CustomOp3 for Normalize {
         let x = values(x, x_layout)?;
         let (scale, shift) = (values(scale, scale_layout)?, values(shift, shift_layout)?);
         let mut out = vec![0f32; x.len()];
-        for (row, out) in x
-            .chunks_exact(scale.len())
-            .zip(out.chunks_exact_mut(scale.len()))
-        {
-            let (mean, inverse) = moments(row);
-            for i in 0..row.len() {
-                out[i] = (row[i] - mean) * inverse * scale[i] + shift[i];
-            }
-        }
+        layer_norm(x, scale, shift, EPSILON, &mut out);
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
 
