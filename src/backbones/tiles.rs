@@ -24,13 +24,25 @@ pub struct Tiles {
 }
 
 impl Tiles {
-    pub fn new(placement: &Placement, cost: Cost, scale: usize) -> Self {
-        Self {
+    /// # Errors
+    /// A side that was asked for and does not fit the model.
+    pub fn new(placement: &Placement, cost: Cost, scale: usize) -> Result<Self> {
+        let least = 4 * scale;
+        if let Some(asked) = placement.tile
+            && (asked < least || !asked.is_multiple_of(least))
+        {
+            return Err(Error::invalid(
+                "vae-tile",
+                format!("tiles of {asked} pixels do not fit this model"),
+                format!("Send a multiple of {least}, such as 512"),
+            ));
+        }
+        Ok(Self {
             device: placement.device.clone(),
             asked: placement.tile,
             cost,
             scale,
-        }
+        })
     }
 
     /// Latents (rows, channels, height, width) → (rows, 3, height', width'), by `decode`, which does
@@ -56,16 +68,8 @@ impl Tiles {
 
     /// Pixels along a tile's side; `None`: the whole at once.
     fn side(&self, width: usize, height: usize) -> Result<Option<usize>> {
-        if let Some(asked) = self.asked {
-            let least = 4 * self.scale;
-            if asked < least || !asked.is_multiple_of(least) {
-                return Err(Error::invalid(
-                    "vae-tile",
-                    format!("tiles of {asked} pixels do not fit this model"),
-                    format!("Send a multiple of {least}, such as 512"),
-                ));
-            }
-            return Ok(Some(asked));
+        if self.asked.is_some() {
+            return Ok(self.asked);
         }
         let whole = self.cost.bytes(width, height);
         if whole <= device::LITTLE {
@@ -205,7 +209,7 @@ mod tests {
             .repeat((1, 3, 1, 1))?)
     }
 
-    fn tiles(asked: Option<usize>, per_pixel: f64) -> Tiles {
+    fn tiles(asked: Option<usize>, per_pixel: f64) -> Result<Tiles> {
         let placement = Placement {
             tile: asked,
             ..Placement::new(&Device::Cpu, DType::F32)
@@ -224,7 +228,8 @@ mod tests {
         let decode = |x: &Tensor| enlarged(x, 4);
         let whole = decode(&latents).unwrap();
         for side in [16, 32, 48, 64] {
-            let tiled = tiles(Some(side), 0.0).decode(&latents, decode).unwrap();
+            let tiles = tiles(Some(side), 0.0).unwrap();
+            let tiled = tiles.decode(&latents, decode).unwrap();
             assert_eq!(tiled.dims(), whole.dims());
             let off = (&tiled - &whole).unwrap().abs().unwrap().max_all().unwrap();
             assert!(off.to_scalar::<f32>().unwrap() < 1e-4, "tiles of {side}");
@@ -233,10 +238,8 @@ mod tests {
 
     #[test]
     fn tiles_that_cannot_be_blended_are_refused() {
-        let latents = Tensor::zeros((1, 1, 8, 8), DType::F32, &Device::Cpu).unwrap();
         for side in [0, 4, 20] {
-            let refused = tiles(Some(side), 0.0).decode(&latents, |x| enlarged(x, 4));
-            let error = refused.unwrap_err().to_string();
+            let error = tiles(Some(side), 0.0).unwrap_err().to_string();
             assert!(error.contains("a multiple of 16"), "{error}");
         }
     }
@@ -254,9 +257,14 @@ mod tests {
         };
         // The whole takes more memory than there is, a tile of 256 pixels a sixteenth of that.
         let per_pixel = 1.2 * memory.total as f64 / (2048.0 * 512.0);
-        tiles(None, per_pixel).decode(&latents, decode).unwrap();
+        tiles(None, per_pixel)
+            .unwrap()
+            .decode(&latents, decode)
+            .unwrap();
         assert!(seen.borrow().len() >= 4 && seen.borrow()[0] < 512);
-        let error = tiles(None, 100.0 * per_pixel).decode(&latents, decode);
+        let error = tiles(None, 100.0 * per_pixel)
+            .unwrap()
+            .decode(&latents, decode);
         assert!(matches!(error.unwrap_err(), Error::OutOfMemory(_)));
     }
 }

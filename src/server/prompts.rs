@@ -157,10 +157,20 @@ impl PromptFile {
                     value.len()
                 ));
             }
+            if argument.name == "count" && !value.is_empty() && !is_count(value) {
+                return Err(format!(
+                    "count: {} is no number of seeds. Send one, such as 16",
+                    shown(value)
+                ));
+            }
             values.push((argument.name, value));
         }
         Ok(substitute(self.body, &values))
     }
+}
+
+fn is_count(value: &str) -> bool {
+    value.trim().parse::<u32>().is_ok_and(|count| count > 0)
 }
 
 /// One pass over the body, so that braces inside a value stay what they are.
@@ -248,6 +258,8 @@ mod tests {
             (json!({}), "prompt"),
             (json!({"prompt": 3}), "prompt"),
             (json!({"prompt": "a", "colour": "red"}), "colour"),
+            (json!({"prompt": "a", "count": "many"}), "count"),
+            (json!({"prompt": "a", "count": "0"}), "count"),
             (json!({"prompt": "a".repeat(9000)}), "prompt"),
             (json!({"prompt": ["a".repeat(9000)]}), "prompt"),
             (json!({"prompt": "a", "b".repeat(9000): "c"}), "bbb"),

@@ -150,7 +150,7 @@ impl Flux {
             text,
             transformer,
             vae,
-            tiles: Tiles::new(placement, costs.decode, scale),
+            tiles: Tiles::new(placement, costs.decode, scale)?,
             evaluation_cost: costs.evaluation,
             vae_config,
             scheduler,

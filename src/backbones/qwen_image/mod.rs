@@ -107,7 +107,7 @@ impl QwenImage {
             text,
             transformer,
             vae,
-            tiles: Tiles::new(placement, costs.decode, scale),
+            tiles: Tiles::new(placement, costs.decode, scale)?,
             evaluation_cost: costs.evaluation,
             scheduler,
             device: device.clone(),

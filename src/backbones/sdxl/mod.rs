@@ -106,7 +106,7 @@ impl Sdxl {
             text,
             unet,
             vae,
-            tiles: Tiles::new(placement, costs.decode, scale),
+            tiles: Tiles::new(placement, costs.decode, scale)?,
             evaluation_cost: costs.evaluation,
             vae_config,
             preview: preview.map(|(decoder, _)| decoder),
