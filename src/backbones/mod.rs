@@ -26,6 +26,7 @@ mod sdxl;
 mod t5;
 mod tap;
 mod tiles;
+mod token_ids;
 mod vae;
 mod vocabulary;
 pub(crate) mod weights;
@@ -42,6 +43,7 @@ pub use self::costs::{Cost, Needs, Part, PublishedPart};
 pub use self::files::{Embedded, ModelFiles};
 pub use self::lora::Adapter;
 pub use self::placement::{Placement, Residence};
+pub use self::token_ids::token_ids;
 use crate::Result;
 use crate::sampling::Schedule;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, TransactionBehavior, params};
@@ -250,10 +250,31 @@ fn connect(path: &Path) -> std::result::Result<Connection, schema::Refusal> {
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(PATIENCE)?;
     // Readers go on while another process writes, and a commit is on the disk before it is answered.
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    patiently(|| connection.pragma_update(None, "journal_mode", "WAL"))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     schema::migrate(&mut connection)?;
     Ok(connection)
+}
+
+/// Does for changes of the journal's mode what SQLite's busy timeout does for all others: of several
+/// processes that open a new database at once, one changes it, and SQLite refuses the rest at once.
+fn patiently(change: impl Fn() -> rusqlite::Result<()>) -> rusqlite::Result<()> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match change() {
+            Err(error) if is_busy(&error) && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            done => return done,
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
 }
 
 fn candidate_of(row: &Row<'_>) -> rusqlite::Result<Candidate> {
@@ -287,6 +308,9 @@ fn now() -> u64 {
 /// What a person can do about a failure of the database.
 fn explain(path: &Path, error: &rusqlite::Error) -> Error {
     let advice = match error.sqlite_error_code() {
+        _ if is_busy(error) => {
+            "another process has held it for long; stop that process or try again"
+        }
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             "the file is damaged; move it away and a new one is made, which does not know the \
              handles given out so far"
@@ -296,9 +320,6 @@ fn explain(path: &Path, error: &rusqlite::Error) -> Error {
         }
         Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => {
             "the disk is full or fails; free some space or choose another data folder"
-        }
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "another process has held it for long; stop that process or try again"
         }
         _ => "try again, or choose another data folder",
     };

@@ -334,6 +334,23 @@ fn several_stores_on_one_folder_write_at_once() {
 }
 
 #[test]
+fn a_new_folder_is_opened_by_several_at_once() {
+    // One round in thirty failed while the change of the journal's mode was not waited for.
+    for _ in 0..100 {
+        let folder = tempfile::tempdir().unwrap();
+        let together = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    together.wait();
+                    Store::open(folder.path()).unwrap();
+                });
+            }
+        });
+    }
+}
+
+#[test]
 fn damaged_foreign_newer_and_unwritable_databases_say_where_and_what_to_do() {
     let complaint = |folder: &Path| match Store::open(folder) {
         Ok(_) => panic!("{} was opened", folder.display()),

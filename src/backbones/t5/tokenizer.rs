@@ -1,7 +1,5 @@
 //! T5's tokenizer, out of the files that transformers reads.
 
-use std::ops::Range;
-
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokenizers::models::unigram::Unigram;
@@ -18,6 +16,7 @@ use tokenizers::{
 use super::sentencepiece::SentencePieces;
 use crate::Result;
 use crate::backbones::files::ModelFiles;
+use crate::backbones::vocabulary::Tokens;
 
 /// transformers' `T5Tokenizer` defaults.
 const END: &str = "</s>";
@@ -29,14 +28,6 @@ const EXTRA_IDS: u64 = 100;
 #[derive(Debug)]
 pub struct T5Tokenizer {
     tokenizer: Tokenizer,
-}
-
-/// A text's ids, and where each came from.
-#[derive(Clone, Debug)]
-pub struct Tokens {
-    pub ids: Vec<u32>,
-    /// Bytes of the text; empty for the end token and padding.
-    pub spans: Vec<Range<usize>>,
 }
 
 impl T5Tokenizer {
@@ -194,7 +185,31 @@ fn character_map(files: &ModelFiles, path: &str) -> Result<Option<Precompiled>> 
     let map = all
         .into_iter()
         .find(|n| n.get("type").and_then(Value::as_str) == Some("Precompiled"));
-    map.map(serde_json::from_value)
+    // Out of text, since the map itself is read as a part of it and not as a string of its own.
+    map.map(|map| serde_json::from_str(&map.to_string()))
         .transpose()
         .map_err(|e| files.error(format!("{path}: its character map cannot be read: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn texts_become_the_ids_that_transformers_gives_them_from_either_file() {
+        let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/t5");
+        let ids = std::fs::read(goldens.join("tokens.json")).unwrap();
+        let ids: Vec<(String, Vec<u32>)> = serde_json::from_slice(&ids).unwrap();
+        let files = ModelFiles::folder(&goldens);
+        for form in ["sentencepiece", "json"] {
+            let tokenizer = T5Tokenizer::load(&files, form, 24).unwrap();
+            for (text, ids) in &ids {
+                let tokens = tokenizer.encode(text).unwrap();
+                assert_eq!(&tokens.ids, ids, "{form}: {text:?}");
+                assert_eq!(tokens.spans.len(), ids.len());
+            }
+        }
+    }
 }
