@@ -1,5 +1,5 @@
-//! The decoder for previews gives what diffusers' AutoencoderTiny gives, on a tiny random one that
-//! `tests/goldens/make_preview.py` made, beside a tiny random pipeline.
+//! The decoders for previews give what diffusers' AutoencoderTiny and the recipe's SubPixelDecoder give,
+//! on tiny random ones that `tests/goldens/make_preview.py` made, beside a tiny random pipeline.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,6 +45,21 @@ fn decoded(folder: &Path, latents: &Tensor) -> [Tensor; 2] {
 }
 
 #[test]
+fn a_sub_pixel_preview_is_the_recipes_within_the_bar() {
+    let golden = goldens("subpixel/golden.safetensors");
+    let golden = candle_core::safetensors::load(golden, &Device::Cpu).unwrap();
+    let (latents, image) = (&golden["latents"], &golden["image"]);
+    let folder = tempfile::tempdir().unwrap();
+    copy(&goldens("sdxl/epsilon"), folder.path());
+    let part = folder.path().join("preview_vae");
+    copy(&goldens("subpixel/preview_vae"), &part);
+    let [preview, _] = decoded(folder.path(), latents);
+    assert_eq!(preview.dims(), image.dims());
+    let difference = largest(&(&preview - image).unwrap()) / largest(image);
+    assert!(difference < BAR, "{difference:e}");
+}
+
+#[test]
 fn a_preview_is_diffusers_within_the_bar_and_the_vaes_where_a_model_has_no_decoder_for_it() {
     let golden = goldens("preview/golden.safetensors");
     let golden = candle_core::safetensors::load(golden, &Device::Cpu).unwrap();
@@ -68,13 +83,37 @@ fn a_decoder_for_previews_that_cannot_be_built_is_named() {
     let folder = tempfile::tempdir().unwrap();
     copy(&goldens("sdxl/epsilon"), folder.path());
     let part = folder.path().join("preview_vae");
-    copy(&goldens("preview/preview_vae"), &part);
-    let config = fs::read_to_string(part.join("config.json")).unwrap();
-    for (right, wrong, says) in [
-        ("\"nearest\"", "\"bilinear\"", "bilinear"),
-        ("\"latent_channels\": 4", "\"latent_channels\": 16", "16"),
-        ("\"out_channels\": 3", "\"out_channels\": 1", "out_channels"),
+    for (kind, right, wrong, says) in [
+        ("preview", "\"nearest\"", "\"bilinear\"", "bilinear"),
+        (
+            "preview",
+            "\"latent_channels\": 4",
+            "\"latent_channels\": 16",
+            "16",
+        ),
+        (
+            "preview",
+            "\"out_channels\": 3",
+            "\"out_channels\": 1",
+            "out_channels",
+        ),
+        (
+            "subpixel",
+            "\"latent_channels\": 4",
+            "\"latent_channels\": 16",
+            "16",
+        ),
+        ("subpixel", "\"pixels\": 4", "\"pixels\": 0", "0 pixels"),
+        (
+            "subpixel",
+            "\"head_channels\": 10",
+            "\"head_channels\": 9",
+            "head",
+        ),
+        ("subpixel", "\"blocks\"", "\"blocs\"", "blocs"),
     ] {
+        copy(&goldens(kind).join("preview_vae"), &part);
+        let config = fs::read_to_string(part.join("config.json")).unwrap();
         assert!(config.contains(right), "{right}");
         fs::write(part.join("config.json"), config.replace(right, wrong)).unwrap();
         let files = ModelFiles::folder(folder.path());

@@ -1,129 +1,169 @@
-"""Distils pocket's VAE into a decoder that costs a fraction of it, for previews (TAESD's architecture):
-python preview.py --data DIR --latents DIR --out DIR [--collected DIR] [--minutes M]; run again, it goes on
-from what it wrote.
+"""Distils pocket's VAE into a decoder that costs a fifth of it, for previews:
+python preview.py --model DIR --collected DIR --out DIR [--minutes M] [--plain-minutes M]
 
-A quarter of what the student sees are pictures' latents, with the pictures. The rest is what it will be
-shown: the predicted x0 of a collection's unfinished images (--collected, from `foreseed probe collect` on
-the training split), with what the VAE makes of them. Without a collection they are blends of two pictures'
-latents, as blurred as a prediction that has not yet decided between them.
+The student sees what it will be shown: the predicted x0 of a collection's unfinished images
+(`foreseed probe collect` on the training split), late ones also as they are carried on by their last change,
+and the same mirrored, turned and blurred by a blend with another; its target is what the VAE makes of them.
+
+What is read out of a preview are outlines and colours of things, not the ground. So, after the first
+minutes, what is wrong near an edge or within a thing counts several times, and squares count twice: with the
+plain mean of differences, students that came nearer to the VAE's pixels were read worse.
 """
 
 import argparse
+import copy
 import json
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny
-from safetensors.torch import load_file, save_file
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from safetensors import safe_open
 
-import common
-import unet as latents_of
-import vae as recipe
+from subpixel import SubPixelDecoder
 
-CHANNELS, BLOCKS = 32, (2, 1, 0)
-EARLY = 16000
-
-
-def student():
-    return AutoencoderTiny(
-        encoder_block_out_channels=(CHANNELS,) * 3,
-        decoder_block_out_channels=(CHANNELS,) * 3,
-        num_encoder_blocks=(1, 1, 1),
-        num_decoder_blocks=BLOCKS,
-        latent_channels=4,
-        act_fn="relu",
-    )
+# From here on the probe reads predictions that are carried on.
+LATE = 9
+# How much a pixel counts anywhere, and how much more at an edge and within a thing.
+GROUND, EDGE, THING = 0.5, 4.0, 4.0
+WARMUP, DECAY = 100, 0.999
 
 
-def blends(data, random):
-    """Means of two pictures' latents, weighted at random."""
-    one, other = (torch.from_numpy(data[random.integers(0, len(data), EARLY)]).float() for _ in range(2))
-    return torch.lerp(one, other, 0.5 * torch.from_numpy(random.random((EARLY, 1, 1, 1), dtype=np.float32)))
+def laid_out(cells):
+    """A shard has latents as 8 x 8 cells of 4 channels x 2 x 2."""
+    return cells.float().reshape(-1, 8, 8, 4, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(-1, 4, 16, 16)
 
 
-def predictions(folder, factor, random):
-    """The x0 that were predicted at every recorded step, of shards drawn at random, as the VAE takes them."""
-    shards = sorted(Path(folder).glob("*.safetensors"))
-    found = []
-    for index in random.permutation(len(shards)):
-        # A shard has the latents as 8 x 8 cells of 4 channels x 2 x 2.
-        cells = load_file(shards[index])["x0"].float().reshape(-1, 8, 8, 4, 2, 2)
-        found.append(cells.permute(0, 3, 1, 4, 2, 5).reshape(-1, 4, 16, 16) / factor)
-        if sum(map(len, found)) >= EARLY:
-            break
-    return torch.cat(found)
+def predictions(folder):
+    """(early, late) predicted x0, as the denoiser speaks of them; the late ones also carried on."""
+    early, late = [], []
+    for shard in sorted(Path(folder).glob("*.safetensors")):
+        with safe_open(shard, "pt") as file:
+            steps = json.loads(file.metadata()["foreseed"])["at_steps"]
+            x0, before = file.get_tensor("x0"), file.get_tensor("before")
+        for i, step in enumerate(steps):
+            now, then = laid_out(x0[:, i]), laid_out(before[:, i])
+            if step < LATE:
+                early += [now, then]
+            else:
+                late += [now, 2 * now - then]
+    return torch.cat(early), torch.cat(late)
 
 
-@torch.no_grad()
-def shown(teacher, latents):
+def shown(vae, latents):
     """What the VAE makes of latents, as u8."""
     made = []
     for part in latents.split(100):
-        with torch.autocast("cpu", torch.bfloat16):
-            image = teacher.decoder(teacher.post_quant_conv(part)).float()
+        with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+            image = vae.decoder(vae.post_quant_conv(part / vae.config.scaling_factor)).float()
         made.append(((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
     return torch.cat(made)
 
 
+def varied(early, late):
+    """The student's latents: late ones in four orientations, some of them with a little noise, early ones,
+    and blends of two early ones."""
+    mirrored, turned = late.flip(-1), late.transpose(-1, -2)
+    noisy = [part + 0.03 * torch.randn_like(part) for part in (mirrored, turned.flip(-1))]
+    share, less = (torch.rand(len(early), 1, 1, 1) for _ in range(2))
+    blends = torch.lerp(early, early[torch.randperm(len(early))], share / 2) * (1 + less) / 2
+    return torch.cat([late, noisy[0], turned, noisy[1], early, blends]).contiguous()
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is made orthogonal, matrix by matrix (Jordan et al. 2024), as large as Adam's."""
+
+    def __init__(self, parameters, rate):
+        super().__init__(parameters, {"lr": rate})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for weight in group["params"]:
+                state = self.state[weight]
+                momentum = state.setdefault("momentum", torch.zeros_like(weight))
+                momentum.lerp_(weight.grad, 0.05)
+                update = weight.grad.lerp(momentum, 0.95).flatten(1)
+                update = orthogonal(update).reshape(weight.shape)
+                weight.add_(update, alpha=-0.2 * group["lr"] * max(weight.flatten(1).shape) ** 0.5)
+
+
+def orthogonal(matrix, steps=5):
+    """The nearest orthogonal matrix, about, by Newton and Schulz's iteration in the paper's coefficients."""
+    x = matrix.bfloat16()
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return (x.T if tall else x).float()
+
+
+def weights(target):
+    """How much each pixel counts, 1 on average: more where the picture changes, and where it is not as its
+    middle pixel."""
+    change = F.max_pool2d(target, 3, 1, 1) + F.max_pool2d(-target, 3, 1, 1)
+    edge = change.amax(1, keepdim=True).clamp(0, 1)
+    ground = target.flatten(2).median(-1).values[:, :, None, None]
+    thing = (2 * (target - ground).abs().amax(1, keepdim=True)).clamp(0, 1)
+    weight = GROUND + EDGE * edge + THING * thing
+    return weight / weight.mean()
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--latents", required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--collected", required=True)
     parser.add_argument("--out", required=True)
-    parser.add_argument("--collected")
-    parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--minutes", type=float, default=45)
+    parser.add_argument("--plain-minutes", type=float, default=3)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    folder = Path(arguments.latents)
-    factor = json.loads((folder / "scaling_factor.json").read_text())
-    teacher = recipe.build().eval().requires_grad_(False)
-    teacher.load_state_dict(torch.load(folder / "vae.pt"))
-    tiny = student()
-    decoder = tiny.decoder
-    out = Path(arguments.out)
-    kept = out / "diffusion_pytorch_model.safetensors"
-    if kept.exists():
-        decoder.load_state_dict({name.removeprefix("decoder."): value.float() for name, value in load_file(kept).items()})
-    optimizer = torch.optim.AdamW(decoder.parameters(), lr=arguments.rate, weight_decay=0.0)
-    learn = torch.compile(decoder)
-    data = latents_of.latents(arguments.latents)
-    pixels = common.images(arguments.data, len(data))
     random = np.random.default_rng(0)
-    early = predictions(arguments.collected, factor, random) if arguments.collected else blends(data, random)
-    targets = shown(teacher, early)
-    count = arguments.batch // 4
+    vae = AutoencoderKL.from_pretrained(Path(arguments.model) / "vae").eval().requires_grad_(False)
+    latents = varied(*predictions(arguments.collected))
+    targets = shown(vae, latents)
+    torch.set_num_threads(arguments.threads)
+    student = SubPixelDecoder().to(memory_format=torch.channels_last)
+    average = copy.deepcopy(student).requires_grad_(False)
+    matrices = [p for p in student.parameters() if p.dim() == 4]
+    others = [p for p in student.parameters() if p.dim() != 4]
+    optimizers = [Muon(matrices, arguments.rate), torch.optim.AdamW(others, lr=arguments.rate, weight_decay=0.0)]
+    learn = torch.compile(student)
     started, step, total = time.time(), 0, 0.0
-    while (share := (time.time() - started) / (60 * arguments.minutes)) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = arguments.rate * (1 - share) * min(1, (step + 1) / 100)
-        chosen = random.integers(0, len(data), count)
-        unfinished = random.integers(0, len(early), arguments.batch - count)
-        latents = torch.cat([torch.from_numpy(data[chosen]).float(), early[unfinished]])
-        target = torch.cat([common.to_tensor(pixels[chosen]), targets[unfinished].float() / 127.5 - 1])
+    while (minutes := (time.time() - started) / 60) < arguments.minutes:
+        rate = arguments.rate * min(1, (step + 1) / WARMUP) * (1 - minutes / arguments.minutes)
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = rate
+        chosen = torch.from_numpy(random.integers(0, len(latents), arguments.batch))
+        target = targets[chosen].float() / 127.5 - 1
         with torch.autocast("cpu", torch.bfloat16):
-            # What the denoiser speaks of is scaled; the VAE's own latents are not.
-            made = learn(latents * factor).float()
-        loss = (made - target).abs().mean() + (made - target).pow(2).mean()
-        optimizer.zero_grad(set_to_none=True)
+            made = learn(latents[chosen].contiguous(memory_format=torch.channels_last)).float()
+        off = made - target
+        if minutes < arguments.plain_minutes:
+            loss = off.abs().mean() + off.pow(2).mean()
+        else:
+            loss = (weights(target) * (off.abs() + 2 * off.pow(2))).mean()
+        student.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        optimizer.step()
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
         step, total = step + 1, total + loss.item()
-        if step % 200 == 0:
-            print({"step": step, "minutes": round(share * arguments.minutes, 2), "loss": round(total / 200, 4)}, flush=True)
+        kept = min(DECAY, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.parameters()), list(student.parameters()), 1 - kept)
+        if step % 300 == 0:
+            print({"step": step, "minutes": round(minutes, 2), "loss": round(total / 300, 4)}, flush=True)
             total = 0.0
-    out.mkdir(parents=True, exist_ok=True)
-    tiny.save_config(out)
-    weights = {f"decoder.{name}": value.half().contiguous() for name, value in decoder.state_dict().items()}
-    save_file(weights, kept, metadata={"format": "pt"})
-    kept.chmod(0o644)
-    print(sum(value.numel() for value in weights.values()), "parameters")
+    average.save(arguments.out)
+    print(sum(value.numel() for value in average.parameters()), "parameters")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 //! What an SDXL model takes of memory.
 
 use super::config::{BlockConfig, MidKind, UnetConfig};
-use super::{DEFAULT_SAMPLE_SIZE, tiny, vae};
+use super::{DEFAULT_SAMPLE_SIZE, vae};
 use crate::Result;
 use crate::backbones::costs::{
     Cost, Costs, Numbers, TextPart, decoding, decoding_operations, residual,
@@ -32,8 +32,8 @@ pub fn costs(files: &ModelFiles, index: &PipelineIndex, placement: &Placement) -
     let (height, width) = unet.sample_size.unwrap_or(square);
     let vae_dtype = vae.dtype(dtype, device);
     let mut kept = vec![("unet", dtype), ("vae", vae_dtype)];
-    if files.has(&format!("{}/config.json", tiny::COMPONENT)) {
-        kept.push((tiny::COMPONENT, dtype));
+    if files.has(&format!("{}/config.json", vae::preview::COMPONENT)) {
+        kept.push((vae::preview::COMPONENT, dtype));
     }
     let texts = ["text_encoder", "text_encoder_2"];
     let texts = texts.into_iter().filter(|name| index.class(name).is_some());

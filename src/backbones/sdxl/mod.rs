@@ -16,7 +16,7 @@ use super::placement::Placement;
 use super::scheduler::DiscreteSampler;
 use super::tap::Tap;
 use super::tiles::Tiles;
-use super::vae::{self, tiny, tiny::TinyDecoder};
+use super::vae::{self, preview::Preview};
 use super::weights::{Weights, weight_paths};
 use super::{Backbone, Conditioning, Cost, DenoiserInput, Facts, Half, TapRequest, Tapped, Word};
 use crate::sampling::Schedule;
@@ -44,7 +44,7 @@ pub struct Sdxl {
     tiles: Tiles,
     evaluation_cost: Cost,
     vae_config: vae::Config,
-    preview: Option<TinyDecoder>,
+    preview: Option<Preview>,
     scheduler: DiscreteSampler,
     zeros_without_negative: bool,
     pooled_to_unet: bool,
@@ -75,7 +75,7 @@ impl Sdxl {
         let weights = Weights::open(files, "vae", device, vae_dtype)?;
         let vae = vae::Decoder::load(&vae_config, &weights, vae_dtype)?;
         weight_bytes += weights.bytes();
-        let preview = load_preview(files, &unet_config, (device, dtype))?;
+        let preview = Preview::load(files, unet_config.channels, (device, dtype))?;
         weight_bytes += preview.as_ref().map_or(0, |(_, bytes)| *bytes);
         let scale = vae_config.scale();
         let (height, width) = unet_config
@@ -156,27 +156,6 @@ fn embeds<'a>(input: &DenoiserInput<'a>) -> Vec<&'a Tensor> {
     input.texts.iter().map(|text| &text.embeds).collect()
 }
 
-/// The decoder for previews and its bytes, where the folder has one.
-fn load_preview(
-    files: &ModelFiles,
-    unet: &UnetConfig,
-    (device, dtype): (&Device, DType),
-) -> Result<Option<(TinyDecoder, u64)>> {
-    if !files.has(&format!("{}/config.json", tiny::COMPONENT)) {
-        return Ok(None);
-    }
-    let config = tiny::Config::read(files)?;
-    if config.latent_channels != unet.channels {
-        return Err(files.error(format!(
-            "its decoder for previews has {} latent channels and its UNet {}",
-            config.latent_channels, unet.channels
-        )));
-    }
-    let weights = Weights::open(files, tiny::COMPONENT, device, dtype)?;
-    let decoder = TinyDecoder::load(config, &weights, dtype)?;
-    Ok(Some((decoder, weights.bytes())))
-}
-
 /// The text encoders' widths must be what the UNet's configuration expects of them.
 fn check_widths(files: &ModelFiles, unet: &UnetConfig, text: &TextEncoders) -> Result<()> {
     let blocks = unet.down.iter().chain(&unet.up);
@@ -235,7 +214,7 @@ fn fingerprinted(files: &ModelFiles) -> Result<Vec<String>> {
         "text_encoder_2",
         "unet",
         "vae",
-        tiny::COMPONENT,
+        vae::preview::COMPONENT,
     ] {
         if files.has(&format!("{component}/config.json")) {
             paths.extend(weight_paths(files, component)?);

@@ -1,6 +1,8 @@
-//! The decoder half of AutoencoderKL, and of the small one that previews are decoded by.
+//! The decoder half of AutoencoderKL, and the small ones that previews are decoded by.
 
-pub mod tiny;
+pub mod preview;
+mod subpixel;
+mod tiny;
 
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;

@@ -11,9 +11,6 @@ use crate::backbones::layers::conv::{Conv2d, enlarge};
 use crate::backbones::layers::fused::{self, Fused};
 use crate::backbones::weights::{Scope, Weights};
 
-/// Where a model's folder keeps it: not a part of diffusers' pipeline, which leaves it alone.
-pub const COMPONENT: &str = "preview_vae";
-
 /// What its `config.json` says; the defaults are diffusers' `AutoencoderTiny`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
@@ -48,10 +45,10 @@ const LEFT_OVER: [(&str, &str); 1] = [("encoder.", "only decoding is needed")];
 const MAGNITUDE: f64 = 3.0;
 
 impl Config {
-    /// Reads and checks `preview_vae/config.json`.
-    pub fn read(files: &ModelFiles) -> Result<Self> {
-        let config: Self = files.json(&format!("{COMPONENT}/config.json"))?;
-        let bad = |problem: String| Err(files.error(format!("{COMPONENT}/config.json: {problem}")));
+    /// Reads and checks `path`.
+    pub fn read(files: &ModelFiles, path: &str) -> Result<Self> {
+        let config: Self = files.json(path)?;
+        let bad = |problem: String| Err(files.error(format!("{path}: {problem}")));
         let (channels, blocks) = (
             &config.decoder_block_out_channels,
             &config.num_decoder_blocks,
@@ -87,13 +84,13 @@ impl Config {
 
 /// Three convolutions beside a shortcut.
 #[derive(Debug)]
-struct Block {
+pub(super) struct Block {
     convs: [Conv2d; 3],
     act: Activation,
 }
 
 impl Block {
-    fn load(scope: &Scope<'_>, channels: usize, act: Activation) -> Result<Self> {
+    pub fn load(scope: &Scope<'_>, channels: usize, act: Activation) -> Result<Self> {
         let conv = |i: usize| Conv2d::load_same(&scope.at("conv").at(i), channels, channels, 3);
         Ok(Self {
             convs: [conv(0)?, conv(2)?, conv(4)?],
@@ -101,13 +98,18 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let [first, second, third] = &self.convs;
         let y = self.act.forward(&first.forward(x)?)?;
         let y = self.act.forward(&second.forward(&y)?)?;
         // diffusers joins the two by ReLU whatever act_fn says.
         Activation::Relu.forward(&(third.forward(&y)? + x)?)
     }
+}
+
+/// Latents beyond what a decoder was made for, bent back.
+pub(super) fn bent(latents: &Tensor) -> Result<Tensor> {
+    Ok(((latents / MAGNITUDE)?.tanh()? * MAGNITUDE)?)
 }
 
 #[derive(Debug)]
@@ -189,7 +191,7 @@ impl TinyDecoder {
 
     /// (rows, channels, height, width) → (rows, 3, height', width'), around −1 to 1, f32.
     pub fn forward(&self, latents: &Tensor) -> Result<Tensor> {
-        let x = ((latents.to_dtype(self.dtype)? / MAGNITUDE)?.tanh()? * MAGNITUDE)?;
+        let x = bent(&latents.to_dtype(self.dtype)?)?;
         let x = self
             .conv_in
             .forward(&x.permute((0, 2, 3, 1))?.contiguous()?)?;
