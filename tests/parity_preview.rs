@@ -44,45 +44,61 @@ fn decoded(folder: &Path, latents: &Tensor) -> [Tensor; 2] {
     ]
 }
 
-#[test]
-fn a_sub_pixel_preview_is_the_recipes_within_the_bar() {
-    let golden = goldens("subpixel/golden.safetensors");
-    let golden = candle_core::safetensors::load(golden, &Device::Cpu).unwrap();
-    let (latents, image) = (&golden["latents"], &golden["image"]);
+/// (latents, image) of a golden decoder.
+fn golden(kind: &str) -> (Tensor, Tensor) {
+    let path = goldens(kind).join("golden.safetensors");
+    let mut golden = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+    let mut take = |name| golden.remove(name).unwrap();
+    (take("latents"), take("image"))
+}
+
+/// A tiny random pipeline, without a decoder for previews.
+fn pipeline() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     copy(&goldens("sdxl/epsilon"), folder.path());
-    let part = folder.path().join("preview_vae");
-    copy(&goldens("subpixel/preview_vae"), &part);
-    let [preview, _] = decoded(folder.path(), latents);
+    folder
+}
+
+/// Gives the pipeline a golden decoder.
+fn give(kind: &str, pipeline: &Path) {
+    copy(
+        &goldens(kind).join("preview_vae"),
+        &pipeline.join("preview_vae"),
+    );
+}
+
+fn assert_within_the_bar(preview: &Tensor, image: &Tensor) {
     assert_eq!(preview.dims(), image.dims());
-    let difference = largest(&(&preview - image).unwrap()) / largest(image);
+    let difference = largest(&(preview - image).unwrap()) / largest(image);
     assert!(difference < BAR, "{difference:e}");
 }
 
 #[test]
+fn a_sub_pixel_preview_is_the_recipes_within_the_bar() {
+    let (latents, image) = golden("subpixel");
+    let folder = pipeline();
+    give("subpixel", folder.path());
+    let [preview, _] = decoded(folder.path(), &latents);
+    assert_within_the_bar(&preview, &image);
+}
+
+#[test]
 fn a_preview_is_diffusers_within_the_bar_and_the_vaes_where_a_model_has_no_decoder_for_it() {
-    let golden = goldens("preview/golden.safetensors");
-    let golden = candle_core::safetensors::load(golden, &Device::Cpu).unwrap();
-    let (latents, image) = (&golden["latents"], &golden["image"]);
-    let folder = tempfile::tempdir().unwrap();
-    copy(&goldens("sdxl/epsilon"), folder.path());
-    let [preview, whole] = decoded(folder.path(), latents);
+    let (latents, image) = golden("preview");
+    let folder = pipeline();
+    let [preview, whole] = decoded(folder.path(), &latents);
     assert_eq!(largest(&(&preview - &whole).unwrap()), 0.0);
 
-    let part = folder.path().join("preview_vae");
-    copy(&goldens("preview/preview_vae"), &part);
-    let [preview, again] = decoded(folder.path(), latents);
-    assert_eq!(preview.dims(), image.dims());
-    let difference = largest(&(&preview - image).unwrap()) / largest(image);
-    assert!(difference < BAR, "{difference:e}");
+    give("preview", folder.path());
+    let [preview, again] = decoded(folder.path(), &latents);
+    assert_within_the_bar(&preview, &image);
     assert_eq!(largest(&(&again - &whole).unwrap()), 0.0);
 }
 
 #[test]
 fn a_decoder_for_previews_that_cannot_be_built_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    copy(&goldens("sdxl/epsilon"), folder.path());
-    let part = folder.path().join("preview_vae");
+    let folder = pipeline();
+    let config_path = folder.path().join("preview_vae/config.json");
     for (kind, right, wrong, says) in [
         ("preview", "\"nearest\"", "\"bilinear\"", "bilinear"),
         (
@@ -112,10 +128,10 @@ fn a_decoder_for_previews_that_cannot_be_built_is_named() {
         ),
         ("subpixel", "\"blocks\"", "\"blocs\"", "blocs"),
     ] {
-        copy(&goldens(kind).join("preview_vae"), &part);
-        let config = fs::read_to_string(part.join("config.json")).unwrap();
+        give(kind, folder.path());
+        let config = fs::read_to_string(&config_path).unwrap();
         assert!(config.contains(right), "{right}");
-        fs::write(part.join("config.json"), config.replace(right, wrong)).unwrap();
+        fs::write(&config_path, config.replace(right, wrong)).unwrap();
         let files = ModelFiles::folder(folder.path());
         let refused = load(files, "golden", &Device::Cpu, DType::F32);
         let error = refused.err().map(|e| e.to_string()).unwrap_or_default();

@@ -4,6 +4,7 @@ use super::clip::ClipTokenizer;
 use super::files::ModelFiles;
 use super::qwen_text::Qwen2Tokenizer;
 use super::t5::T5Tokenizer;
+use super::vocabulary::Tokens;
 use crate::Result;
 
 /// The ids of each text by the tokenizer in `folder`, as the family that has such a one feeds them to
@@ -21,7 +22,7 @@ pub fn token_ids(
     length: usize,
     texts: &[String],
 ) -> Result<Vec<Vec<u32>>> {
-    let ids = |encode: &dyn Fn(&str) -> Result<super::vocabulary::Tokens>| {
+    let ids = |encode: &dyn Fn(&str) -> Result<Tokens>| {
         texts.iter().map(|text| Ok(encode(text)?.ids)).collect()
     };
     if class.starts_with("T5Tokenizer") {
