@@ -22,6 +22,8 @@ pub struct Conv2d {
     stride: usize,
     padding: usize,
     weights: Kind,
+    /// Whether a ReLU is behind it and all that is added.
+    rectified: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -108,7 +110,16 @@ impl Conv2d {
             stride,
             padding,
             weights,
+            rectified: false,
         })
+    }
+
+    /// With a ReLU behind it and all that is added.
+    pub fn rectified(self) -> Self {
+        Self {
+            rectified: true,
+            ..self
+        }
     }
 
     /// A convolution that keeps the size.
@@ -135,7 +146,7 @@ impl Conv2d {
 
     /// (rows, height, width, in) → (rows, height', width', out)
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_shifted(x, None)
+        self.forward_beside(x, None, None)
     }
 
     /// The norm, the activation, the convolution; then plus `shift`, a number per row and channel (rows,
@@ -150,21 +161,23 @@ impl Conv2d {
         if self.is_on_cpu() && cpu::applies_to(x) && act == Activation::Silu {
             return self.forward_cpu(Source::Normed(x, norm), shift, shortcut);
         }
-        let y = self.forward_shifted(&norm.forward_act(x, act)?, shift)?;
-        match shortcut {
-            Some(shortcut) => cpu::add(shortcut, &y),
-            None => Ok(y),
-        }
+        self.forward_beside(&norm.forward_act(x, act)?, shift, shortcut)
     }
 
     fn is_on_cpu(&self) -> bool {
         !matches!(self.weights, Kind::Tensors { .. })
     }
 
-    fn forward_shifted(&self, x: &Tensor, shift: Option<&Tensor>) -> Result<Tensor> {
+    /// [`Conv2d::forward_normed`] of what is not to be normalised.
+    pub fn forward_beside(
+        &self,
+        x: &Tensor,
+        shift: Option<&Tensor>,
+        shortcut: Option<&Tensor>,
+    ) -> Result<Tensor> {
         match &self.weights {
             Kind::Packed { .. } | Kind::Tiles { .. } => {
-                self.forward_cpu(Source::Plain(x), shift, None)
+                self.forward_cpu(Source::Plain(x), shift, shortcut)
             }
             Kind::Tensors { weight, bias } => {
                 // candle has no convolution in bf16 on the CPU.
@@ -172,7 +185,7 @@ impl Conv2d {
                     DType::BF16 if x.device().is_cpu() => DType::F32,
                     other => other,
                 };
-                let y = x
+                let mut y = x
                     .permute((0, 3, 1, 2))?
                     .contiguous()?
                     .to_dtype(dtype)?
@@ -181,14 +194,24 @@ impl Conv2d {
                     .permute((0, 2, 3, 1))?
                     .contiguous()?
                     .broadcast_add(bias)?;
-                match shift {
-                    Some(shift) => {
-                        let (rows, channels) = shift.dims2()?;
-                        Ok(y.broadcast_add(&shift.reshape((rows, 1, 1, channels))?)?)
-                    }
-                    None => Ok(y),
+                if let Some(shift) = shift {
+                    let (rows, channels) = shift.dims2()?;
+                    y = y.broadcast_add(&shift.reshape((rows, 1, 1, channels))?)?;
                 }
+                self.finished(y, shortcut)
             }
+        }
+    }
+
+    /// Adds the shortcut, and what is behind it.
+    fn finished(&self, y: Tensor, shortcut: Option<&Tensor>) -> Result<Tensor> {
+        let y = match shortcut {
+            Some(shortcut) => cpu::add(shortcut, &y)?,
+            None => y,
+        };
+        match self.rectified {
+            true => Activation::Relu.forward(&y),
+            false => Ok(y),
         }
     }
 
@@ -251,16 +274,16 @@ impl Conv2d {
                     None => vec![0f32; shape.iter().product()],
                 };
                 weight.forward_onto(&images, (h, w), &biases, &mut out);
+                if self.rectified {
+                    cpu::elementwise::rectify(&mut out);
+                }
                 Ok(Tensor::from_vec(out, &shape, &Device::Cpu)?)
             }
             Kind::Packed { weight, .. } => {
                 let y = cpu::tensor(&shape, |out| {
                     self.as_product(weight, &images, (to_h, to_w), &biases, out);
                 })?;
-                match shortcut {
-                    Some(shortcut) => cpu::add(shortcut, &y),
-                    None => Ok(y),
-                }
+                self.finished(y, shortcut)
             }
             Kind::Tensors { .. } => Err(Error::Internal("a convolution is not packed".into())),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use candle_core::quantized::QTensor;
 
+use super::activation::Activation;
 use super::cpu;
 use super::cpu::product::{Left, Packed, product};
 use crate::Result;
@@ -16,6 +17,8 @@ pub struct Linear {
     inputs: usize,
     outputs: usize,
     weights: Kind,
+    /// Whether what comes out is cut off below zero.
+    rectified: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +62,7 @@ impl Linear {
             inputs,
             outputs,
             weights: Kind::Quantized { weight, bias },
+            rectified: false,
         })
     }
 
@@ -94,7 +98,16 @@ impl Linear {
             inputs,
             outputs,
             weights,
+            rectified: false,
         })
+    }
+
+    /// With a ReLU behind it.
+    pub fn rectified(self) -> Self {
+        Self {
+            rectified: true,
+            ..self
+        }
     }
 
     /// From a linear layer's weights or a 1×1 convolution's, whichever the file has.
@@ -126,17 +139,27 @@ impl Linear {
                 };
                 cpu::tensor(&shape, |out| {
                     product(&left, weight, bias.as_deref(), out, self.outputs);
+                    if self.rectified {
+                        cpu::elementwise::rectify(out);
+                    }
                 })
             })?,
             Kind::Tensors { weight, bias } => {
                 let y = product_of(&x.reshape((rows, self.inputs))?, weight, bias)?;
-                Ok(y.reshape(shape)?)
+                self.behind(y.reshape(shape)?)
             }
             Kind::Quantized { weight, bias } => {
                 let weight = weight.dequantize(x.device())?.to_dtype(x.dtype())?;
                 let y = product_of(&x.reshape((rows, self.inputs))?, &weight, bias)?;
-                Ok(y.reshape(shape)?)
+                self.behind(y.reshape(shape)?)
             }
+        }
+    }
+
+    fn behind(&self, y: Tensor) -> Result<Tensor> {
+        match self.rectified {
+            true => Activation::Relu.forward(&y),
+            false => Ok(y),
         }
     }
 }

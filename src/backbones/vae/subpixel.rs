@@ -10,6 +10,7 @@ use crate::Result;
 use crate::backbones::files::ModelFiles;
 use crate::backbones::layers::activation::Activation;
 use crate::backbones::layers::conv::Conv2d;
+use crate::backbones::layers::linear::Linear;
 use crate::backbones::weights::Weights;
 
 /// What its `config.json` calls it. The class is Foreseed's own: diffusers has none like it.
@@ -57,7 +58,9 @@ impl Config {
 pub struct SubPixelDecoder {
     conv_in: Conv2d,
     blocks: Vec<Block>,
-    head: [Conv2d; 3],
+    around: Conv2d,
+    within: Linear,
+    out: Linear,
     pixels: usize,
     dtype: DType,
 }
@@ -74,15 +77,14 @@ impl SubPixelDecoder {
         );
         let head = root.at("head");
         let decoder = Self {
-            conv_in: Conv2d::load_same(&root.at("conv_in"), config.latent_channels, channels, 3)?,
+            conv_in: Conv2d::load_same(&root.at("conv_in"), config.latent_channels, channels, 3)?
+                .rectified(),
             blocks: (0..config.blocks)
                 .map(|i| Block::load(&root.at("blocks").at(i), channels, act))
                 .collect::<Result<_>>()?,
-            head: [
-                Conv2d::load_same(&head.at(0), channels, width, 3)?,
-                Conv2d::load_same(&head.at(1), width, width, 1)?,
-                Conv2d::load_same(&head.at(2), width, outputs, 1)?,
-            ],
+            around: Conv2d::load_same(&head.at(0), channels, width, 3)?.rectified(),
+            within: Linear::load_conv1x1(&head.at(1), width, width)?.rectified(),
+            out: Linear::load_conv1x1(&head.at(2), width, outputs)?,
             pixels: config.pixels,
             dtype,
         };
@@ -94,15 +96,12 @@ impl SubPixelDecoder {
     pub fn forward(&self, latents: &Tensor) -> Result<Tensor> {
         let x = bent(&latents.to_dtype(self.dtype)?)?;
         let x = x.permute((0, 2, 3, 1))?.contiguous()?;
-        let act = Activation::Relu;
-        let mut x = act.forward(&self.conv_in.forward(&x)?)?;
+        let mut x = self.conv_in.forward(&x)?;
         for block in &self.blocks {
             x = block.forward(&x)?;
         }
-        let [around, within, out] = &self.head;
-        let x = act.forward(&around.forward(&x)?)?;
-        let x = act.forward(&within.forward(&x)?)?;
-        let x = out.forward(&x)?.to_dtype(DType::F32)?;
+        let x = self.within.forward(&self.around.forward(&x)?)?;
+        let x = self.out.forward(&x)?.to_dtype(DType::F32)?;
         let (rows, height, width, _) = x.dims4()?;
         let pixels = self.pixels;
         let x = x

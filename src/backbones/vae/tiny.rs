@@ -86,24 +86,37 @@ impl Config {
 #[derive(Debug)]
 pub(super) struct Block {
     convs: [Conv2d; 3],
-    act: Activation,
+    /// `None`: the convolutions have a ReLU behind them.
+    act: Option<Activation>,
 }
 
 impl Block {
     pub fn load(scope: &Scope<'_>, channels: usize, act: Activation) -> Result<Self> {
         let conv = |i: usize| Conv2d::load_same(&scope.at("conv").at(i), channels, channels, 3);
-        Ok(Self {
-            convs: [conv(0)?, conv(2)?, conv(4)?],
-            act,
+        let (first, second, third) = (conv(0)?, conv(2)?, conv(4)?);
+        // diffusers joins the block and its shortcut by ReLU whatever act_fn says.
+        let third = third.rectified();
+        Ok(match act {
+            Activation::Relu => Self {
+                convs: [first.rectified(), second.rectified(), third],
+                act: None,
+            },
+            other => Self {
+                convs: [first, second, third],
+                act: Some(other),
+            },
         })
     }
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let [first, second, third] = &self.convs;
-        let y = self.act.forward(&first.forward(x)?)?;
-        let y = self.act.forward(&second.forward(&y)?)?;
-        // diffusers joins the two by ReLU whatever act_fn says.
-        Activation::Relu.forward(&(third.forward(&y)? + x)?)
+        let act = |y| match self.act {
+            Some(act) => act.forward(&y),
+            None => Ok(y),
+        };
+        let y = act(first.forward(x)?)?;
+        let y = act(second.forward(&y)?)?;
+        third.forward_beside(&y, None, Some(x))
     }
 }
 

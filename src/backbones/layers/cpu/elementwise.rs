@@ -13,6 +13,15 @@ vectorized! {
 }
 
 vectorized! {
+    /// max(x, 0), element by element, in its place; what is no number stays none.
+    pub fn rectify(x: &mut [f32]) {
+        for x in x {
+            *x = if *x < 0.0 { 0.0 } else { *x };
+        }
+    }
+}
+
+vectorized! {
     /// x + y, element by element.
     pub fn add(x: &[f32], y: &[f32], out: &mut [f32]) {
         for ((sum, x), y) in out.iter_mut().zip(x).zip(y) {

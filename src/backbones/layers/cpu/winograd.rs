@@ -23,7 +23,7 @@ const LANES: usize = 8;
 const STRIP_TILES: usize = 64;
 /// Kernels of fewer channels are not worth the transforms; those of more would take too much memory,
 /// 16 numbers for 9.
-const CHANNELS: std::ops::RangeInclusive<usize> = 32..=320;
+const CHANNELS: std::ops::RangeInclusive<usize> = 16..=320;
 
 /// The kernel of a convolution of stride 1 that keeps the size, transformed.
 #[derive(Clone, Debug)]
@@ -175,19 +175,22 @@ impl Padded<'_> {
     }
 }
 
-/// One number of each of some channels.
+/// One number of each of some channels. What follows is written out, without closures over arrays: what
+/// the standard library makes of those is not compiled for the vectors that are at hand.
 type Lanes = [f32; LANES];
+
+const ZERO: Lanes = [0.0; LANES];
 
 #[inline(always)]
 fn load(from: &[f32], at: usize) -> Lanes {
-    let mut lanes = [0f32; LANES];
-    lanes.copy_from_slice(&from[at..][..LANES]);
+    let mut lanes = ZERO;
+    lanes.copy_from_slice(&from[at..at + LANES]);
     lanes
 }
 
 #[inline(always)]
 fn plus(mut x: Lanes, y: Lanes) -> Lanes {
-    for (x, y) in x.iter_mut().zip(y) {
+    for (x, y) in x.iter_mut().zip(&y) {
         *x += y;
     }
     x
@@ -195,7 +198,7 @@ fn plus(mut x: Lanes, y: Lanes) -> Lanes {
 
 #[inline(always)]
 fn minus(mut x: Lanes, y: Lanes) -> Lanes {
-    for (x, y) in x.iter_mut().zip(y) {
+    for (x, y) in x.iter_mut().zip(&y) {
         *x -= y;
     }
     x
@@ -216,17 +219,26 @@ fn gather([a, b, c, d]: [Lanes; 4]) -> [Lanes; 2] {
 vectorized! {
     /// Bᵀ d B of the tile whose lines are `stride` apart, for each of `c` channels.
     fn into_points(d: &[f32], stride: usize, c: usize, out: &mut [f32]) {
-        let lines: [&[f32]; 4] = std::array::from_fn(|y| &d[y * stride..][..4 * c]);
+        let line = |y: usize| &d[y * stride..][..4 * c];
+        let (first, second, third, fourth) = (line(0), line(1), line(2), line(3));
         let out = &mut out[..POINTS * c];
         for at in (0..c).step_by(LANES) {
-            let mut columns = [[[0f32; LANES]; 4]; 4];
+            let mut columns = [[ZERO; 4]; 4];
             for (x, column) in columns.iter_mut().enumerate() {
-                *column = spread(lines.map(|line| load(line, x * c + at)));
+                let from = x * c + at;
+                *column = spread([
+                    load(first, from),
+                    load(second, from),
+                    load(third, from),
+                    load(fourth, from),
+                ]);
             }
             for y in 0..4 {
-                let points = spread(columns.map(|column| column[y]));
+                let points =
+                    spread([columns[0][y], columns[1][y], columns[2][y], columns[3][y]]);
                 for (x, point) in points.iter().enumerate() {
-                    out[(4 * y + x) * c + at..][..LANES].copy_from_slice(point);
+                    let to = (4 * y + x) * c + at;
+                    out[to..to + LANES].copy_from_slice(point);
                 }
             }
         }
@@ -239,14 +251,21 @@ vectorized! {
         let n = bias.len();
         let m = &m[..POINTS * n];
         for at in (0..n).step_by(LANES) {
-            let mut columns = [[[0f32; LANES]; 2]; 4];
+            let mut columns = [[ZERO; 2]; 4];
             for (x, column) in columns.iter_mut().enumerate() {
-                let point = |y: usize| load(m, (4 * y + x) * n + at);
-                *column = gather([point(0), point(1), point(2), point(3)]);
+                let from = x * n + at;
+                *column = gather([
+                    load(m, from),
+                    load(m, from + 4 * n),
+                    load(m, from + 8 * n),
+                    load(m, from + 12 * n),
+                ]);
             }
             let bias = load(bias, at);
-            for (y, line) in [&mut *first, &mut *second].into_iter().enumerate() {
-                let pixels = gather(columns.map(|column| column[y]));
+            for y in 0..2 {
+                let pixels =
+                    gather([columns[0][y], columns[1][y], columns[2][y], columns[3][y]]);
+                let line = if y == 0 { &mut *first } else { &mut *second };
                 for (x, pixel) in pixels.into_iter().enumerate() {
                     if let Some(out) = line.get_mut(x * n + at..x * n + at + LANES) {
                         out.copy_from_slice(&plus(load(out, 0), plus(pixel, bias)));
