@@ -5,7 +5,7 @@
 use candle_core::Tensor;
 
 use super::super::features::Layout;
-use super::layers::{Conv3, Linear, Norm, Weights, add_rows, halve, time_embedding};
+use super::layers::{Conv3, Linear, Norm, Weights, add_rows, halve, silu, time_embedding};
 use super::{Inputs, Outputs};
 use crate::Result;
 
@@ -25,10 +25,10 @@ struct Down {
 impl Down {
     fn forward(&self, x: &Tensor, time: &Tensor) -> Result<Tensor> {
         let x = halve(x)?;
-        let h = self.first.forward(&self.norm.forward(&x)?.silu()?)?;
+        let h = self.first.forward(&silu(&self.norm.forward(&x)?)?)?;
         let h = add_rows(&h, &self.time.forward(time)?)?;
         let h = self.middle_norm.forward(&h)?;
-        Ok((x + self.second.forward(&h.silu()?)?)?)
+        Ok((x + self.second.forward(&silu(&h)?)?)?)
     }
 }
 
@@ -76,11 +76,8 @@ impl AttentionProbe {
         for down in &self.downs {
             x = down.forward(&x, &time)?;
         }
-        let x = self.norm.forward(&x)?.silu()?.flatten(1, 2)?.mean(1)?;
-        let x = self
-            .hidden
-            .forward(&Tensor::cat(&[&x, &time], 1)?)?
-            .silu()?;
+        let x = silu(&self.norm.forward(&x)?)?.flatten(1, 2)?.mean(1)?;
+        let x = silu(&self.hidden.forward(&Tensor::cat(&[&x, &time], 1)?)?)?;
         Ok(Outputs {
             quality: self.output.forward(&x)?.squeeze(1)?,
             good: None,

@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 
 use super::super::features::Layout;
 use super::super::preview;
-use super::layers::{Conv3, Linear, Norm, Weights, add_rows, time_embedding};
+use super::layers::{Conv3, Linear, Norm, Weights, add_rows, silu, time_embedding};
 use super::{Inputs, Outputs};
 use crate::Result;
 
@@ -46,10 +46,10 @@ impl Residual {
     }
 
     fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
-        let h = self.first.forward(&self.norm.forward(x)?.silu()?)?;
+        let h = self.first.forward(&silu(&self.norm.forward(x)?)?)?;
         let h = add_rows(&h, &self.context.forward(context)?)?;
         let h = self.middle_norm.forward(&h)?;
-        Ok((x + self.second.forward(&h.silu()?)?)?)
+        Ok((x + self.second.forward(&silu(&h)?)?)?)
     }
 }
 
@@ -120,7 +120,7 @@ impl FullProbe {
         for block in &self.blocks {
             x = block.forward(&x, &context)?;
         }
-        let x = self.norm.forward(&x)?.silu()?.flatten(1, 2)?;
+        let x = silu(&self.norm.forward(&x)?)?.flatten(1, 2)?;
 
         let verdicts = self.verdicts(inputs, &x, &embeds, &context)?;
         let risks = self.word_risk.forward(&verdicts)?.squeeze(2)?;
@@ -135,7 +135,7 @@ impl FullProbe {
         ];
         parts.extend(inputs.preview.iter().map(|(whole, _)| whole.clone()));
         let whole = Tensor::cat(&parts, 1)?;
-        let y = self.output.forward(&self.hidden.forward(&whole)?.silu()?)?;
+        let y = self.output.forward(&silu(&self.hidden.forward(&whole)?)?)?;
         Ok(Outputs {
             quality: y.narrow(1, 0, 1)?.squeeze(1)?,
             good: Some(y.narrow(1, 1, 1)?.squeeze(1)?),
@@ -151,7 +151,7 @@ impl FullProbe {
         if let (Some(norm), Some(pooled)) = (&self.pooled, &inputs.pooled) {
             parts.push(norm.forward(pooled)?);
         }
-        let prompt = self.prompt.forward(&Tensor::cat(&parts, 1)?)?.silu()?;
+        let prompt = silu(&self.prompt.forward(&Tensor::cat(&parts, 1)?)?)?;
         let time = time_embedding(&inputs.time, FREQUENCIES)?;
         Ok(Tensor::cat(&[prompt, time], 1)?)
     }
@@ -176,7 +176,7 @@ impl FullProbe {
         ];
         parts.extend(inputs.preview.iter().map(|(_, words)| words.clone()));
         let parts = Tensor::cat(&parts, 2)?;
-        Ok(self.word_hidden.forward(&parts)?.silu()?)
+        silu(&self.word_hidden.forward(&parts)?)
     }
 }
 

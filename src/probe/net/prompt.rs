@@ -4,7 +4,7 @@
 use candle_core::Tensor;
 
 use super::super::features::Layout;
-use super::layers::{Linear, Norm, Weights};
+use super::layers::{Linear, Norm, Weights, silu};
 use super::{Inputs, Outputs};
 use crate::Result;
 
@@ -45,8 +45,8 @@ impl PromptOnly {
         if let (Some(norm), Some(pooled)) = (&self.pooled, &inputs.pooled) {
             parts.push(norm.forward(pooled)?);
         }
-        let x = self.hidden.forward(&Tensor::cat(&parts, 1)?)?.silu()?;
-        let x = self.second.forward(&x)?.silu()?;
+        let x = silu(&self.hidden.forward(&Tensor::cat(&parts, 1)?)?)?;
+        let x = silu(&self.second.forward(&x)?)?;
         let y = self.output.forward(&x)?;
         Ok(Outputs {
             quality: y.narrow(1, 0, 1)?.squeeze(1)?,

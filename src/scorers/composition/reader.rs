@@ -62,7 +62,7 @@ pub fn read(image: &RgbImage) -> Sight {
     // A pixel nearer to the ground than half the way to any paint has no larger share of it.
     let far = Colour::ALL
         .iter()
-        .map(|&colour| distance(&render::paint(colour).map(f64::from), &ground))
+        .map(|&colour| square_distance(&render::paint(colour).map(f64::from), &ground))
         .fold(f64::INFINITY, f64::min);
     let lines: Vec<Line> = Colour::ALL
         .iter()
@@ -70,7 +70,7 @@ pub fn read(image: &RgbImage) -> Sight {
         .collect();
     let labels: Vec<Option<u8>> = pixels
         .iter()
-        .map(|pixel| match distance(pixel, &ground) < 0.5 * far {
+        .map(|pixel| match square_distance(pixel, &ground) < 0.25 * far {
             true => None,
             false => unmix(pixel, &ground, &lines),
         })
@@ -100,9 +100,9 @@ pub fn read(image: &RgbImage) -> Sight {
     }
 }
 
-fn distance(a: &[f64; 3], b: &[f64; 3]) -> f64 {
-    let square: f64 = a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum();
-    square.sqrt()
+/// Of the distance between two colours, which is only ever compared: no pixel needs the root.
+fn square_distance(a: &[f64; 3], b: &[f64; 3]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum()
 }
 
 /// The background that most pixels are near to, and its mean colour in this image; where there is
@@ -110,7 +110,8 @@ fn distance(a: &[f64; 3], b: &[f64; 3]) -> f64 {
 fn find_background(pixels: &[[f64; 3]]) -> (Option<Background>, [f64; 3]) {
     let near = |background: Background| {
         let ground = render::ground(background).map(f64::from);
-        let reach = move |pixel: &&[f64; 3]| distance(pixel, &ground) < GROUND_REACH;
+        let reach =
+            move |pixel: &&[f64; 3]| square_distance(pixel, &ground) < GROUND_REACH * GROUND_REACH;
         pixels.iter().filter(reach)
     };
     let counted = Background::ALL
@@ -166,7 +167,7 @@ fn unmix(pixel: &[f64; 3], ground: &[f64; 3], lines: &[Line]) -> Option<u8> {
         let along = off.fold(0.0, |sum, off| sum + off);
         let share = (along / line.length).clamp(0.0, 1.1);
         let mixed: [f64; 3] = std::array::from_fn(|i| ground[i] + share * line.way[i]);
-        let residual = distance(pixel, &mixed);
+        let residual = square_distance(pixel, &mixed);
         if residual < best.0 {
             best = (residual, share, index as u8);
         }
