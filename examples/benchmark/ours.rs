@@ -29,7 +29,10 @@ pub fn serve() -> Result<()> {
         .enable_all()
         .build()?;
     let engine = Engine::start(models.clone(), Limits::default())?;
-    let facts = runtime.block_on(engine.open(&name))?.facts().clone();
+    // The engine's own: weights that were read anew each time would be judged with before they are in
+    // any cache, which a server's are.
+    let backbone = runtime.block_on(engine.open(&name))?;
+    let facts = backbone.facts().clone();
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let (job, seed) = line.split_once(' ').ok_or("a job and a seed")?;
@@ -54,7 +57,6 @@ pub fn serve() -> Result<()> {
         let seen = runtime.block_on(finish(&engine, work))?;
         let mut seconds = began.elapsed().as_secs_f64();
         if job.starts_with("judged") {
-            let backbone = models.load(&name)?;
             let probe = probe.ok_or("no probe was trained for this model")?;
             let began = Instant::now();
             judge(backbone.as_ref(), &probe, &seen)?;
