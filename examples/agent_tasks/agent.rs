@@ -176,7 +176,7 @@ impl Agent {
                 chance,
             } => self.sure_seed(prompt, *seeds, *chance).await,
             Question::BetterWording { prompt } => {
-                let asked = json!({"prompt": prompt, "count": 6, "rounds": 2});
+                let asked = json!({"prompt": prompt, "rounds": 2});
                 let reply = self.call(Job::Refine, asked).await?;
                 Ok(Answer::Text(text(&reply, "/best/prompt")?))
             }
@@ -203,20 +203,11 @@ impl Agent {
     }
 
     async fn which_wording(&mut self, wordings: &[String]) -> Result<Answer> {
-        let asked = json!({"prompt": wordings[0], "variants": wordings[1..], "count": 8,
-                           "rounds": 1});
+        let asked = json!({"prompt": wordings[0], "variants": wordings[1..], "rounds": 1});
         let reply = self.call(Job::Refine, asked).await?;
-        let mut best = (0, f64::NEG_INFINITY);
-        for tried in list(&reply, "/tried")? {
-            let place = wordings.iter().position(|w| tried["prompt"] == **w);
-            let expected = number(tried, "/expected_quality")?;
-            if let Some(place) = place
-                && expected > best.1
-            {
-                best = (place, expected);
-            }
-        }
-        Ok(Answer::Choice(best.0))
+        let best = text(&reply, "/best/prompt")?;
+        let place = wordings.iter().position(|wording| *wording == best);
+        Ok(Answer::Choice(place.context("none of the wordings")?))
     }
 
     /// Ranks for a part of what may be spent, renders the best, and goes on to the next for as long

@@ -8,8 +8,8 @@ use foreseed::world::random::Random;
 use crate::tasks::Outcome;
 use crate::truth::Truth;
 
-/// Seeds that no agent looks at: what a prompt comes to is measured on them.
-pub const FRESH: std::ops::Range<u32> = 1000..1012;
+/// Seeds that no agent looks at: what a prompt comes to is measured on them, to about 0.03.
+pub const FRESH: std::ops::Range<u32> = 1000..1036;
 
 /// What several prompts come to on fresh seeds.
 #[derive(Clone)]

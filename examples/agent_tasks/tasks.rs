@@ -161,6 +161,7 @@ fn better_wording(truth: &Truth, random: &mut Random) -> Result<Instance> {
     others.insert(0, prompt.clone());
     let known = Means::of(truth, &others)?;
     let before = known.means[0];
+    let asked = prompt.clone();
     let improved = move |mean: f64| Outcome {
         right: mean >= before + BETTER,
         quality: mean,
@@ -170,7 +171,7 @@ fn better_wording(truth: &Truth, random: &mut Random) -> Result<Instance> {
         judge: Box::new(move |truth, answer, _| match answer {
             // Another scene may be easier, and is not what was asked for.
             Answer::Text(text) if !asks_for(text, &scene) => Ok(Outcome::default()),
-            Answer::Text(text) => Ok(improved(mean(&truth.scores(text, &fresh())?))),
+            Answer::Text(text) => Ok(improved(mean(&truth.scores_for(&asked, text, &fresh())?))),
             _ => bail!("no wording"),
         }),
         blind: Box::new(move |pictures, random| {
@@ -403,6 +404,14 @@ fn order(truth: &Truth, random: &mut Random) -> Result<Instance> {
     })
 }
 
+/// Whether a picture of this text is one that the scene asks for; a background that the scene leaves open
+/// may be any.
 fn asks_for(text: &str, scene: &Scene) -> bool {
-    parse(text).is_ok_and(|reading| reading.scene.asks_the_same_as(scene))
+    parse(text).is_ok_and(|reading| {
+        let mut said = reading.scene;
+        if scene.background.is_none() {
+            said.background = None;
+        }
+        said.asks_the_same_as(scene)
+    })
 }

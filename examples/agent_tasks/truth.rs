@@ -91,6 +91,13 @@ impl Truth {
         Ok(finished.iter().map(|f| f.score.value).collect())
     }
 
+    /// The same by what another wording asks for.
+    pub fn scores_for(&self, asked: &str, drawn: &str, seeds: &[u32]) -> Result<Vec<f64>> {
+        let finished = self.finished(drawn, seeds)?;
+        let score = |f: &Rc<Finished>| Ok(Composition.score(asked, &f.picture)?.value);
+        finished.iter().map(score).collect()
+    }
+
     /// Whether the file at `path` holds the very picture of this candidate.
     pub fn is_picture_of(&self, path: &Path, prompt: &str, seed: u32) -> Result<bool> {
         let there = image::open(path)?.to_rgb8();
