@@ -18,7 +18,7 @@ use crate::world::parse;
 /// Seeds a wording: the gain is a mean of paired differences, so few are enough to see a large one.
 const DEFAULT_COUNT: u32 = 8;
 /// As many seeds get, unless their number was asked for, the wordings between which fewer do not decide.
-const MOST_SEEDS: u32 = 16;
+const MOST_SEEDS: u32 = 32;
 /// Wordings of its own that are tried in a round.
 const OWN_REWRITES: usize = 6;
 
