@@ -114,7 +114,7 @@ pub struct Outputs {
 
 /// A network of one design.
 pub enum Net {
-    Probe(full::FullProbe),
+    Probe(Box<full::FullProbe>),
     AttentionProbe(attention::AttentionProbe),
     PromptOnly(prompt::PromptOnly),
 }
@@ -123,7 +123,7 @@ impl Net {
     pub fn new(design: Design, layout: &Layout, weights: &mut Weights) -> Result<Self> {
         Ok(match design {
             Design::Probe | Design::Glimpse => {
-                Self::Probe(full::FullProbe::new(&design.layout(layout), weights)?)
+                Self::Probe(full::FullProbe::new(&design.layout(layout), weights)?.into())
             }
             Design::AttentionProbe => {
                 Self::AttentionProbe(attention::AttentionProbe::new(layout, weights)?)

@@ -233,9 +233,9 @@ vectorized! {
                     load(fourth, from),
                 ]);
             }
+            let row = |y: usize| [columns[0][y], columns[1][y], columns[2][y], columns[3][y]];
             for y in 0..4 {
-                let points =
-                    spread([columns[0][y], columns[1][y], columns[2][y], columns[3][y]]);
+                let points = spread(row(y));
                 for (x, point) in points.iter().enumerate() {
                     let to = (4 * y + x) * c + at;
                     out[to..to + LANES].copy_from_slice(point);
@@ -262,9 +262,9 @@ vectorized! {
                 ]);
             }
             let bias = load(bias, at);
+            let row = |y: usize| [columns[0][y], columns[1][y], columns[2][y], columns[3][y]];
             for y in 0..2 {
-                let pixels =
-                    gather([columns[0][y], columns[1][y], columns[2][y], columns[3][y]]);
+                let pixels = gather(row(y));
                 let line = if y == 0 { &mut *first } else { &mut *second };
                 for (x, pixel) in pixels.into_iter().enumerate() {
                     if let Some(out) = line.get_mut(x * n + at..x * n + at + LANES) {
