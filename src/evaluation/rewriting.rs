@@ -22,7 +22,7 @@ use crate::{Error, Result};
 /// Keeps the draw of a random rewording apart from other draws.
 const BY_CHANCE: u64 = 0x5eed;
 /// What refining one prompt takes, in steps of single trajectories: seven wordings of eight seeds to step
-/// 5, and as many seeds more of those between which these do not decide.
+/// 5, and more seeds of those between which these do not decide.
 const STEPS_TO_REFINE: usize = 400;
 /// The picked wording and a random one.
 const WORDINGS: usize = 2;
