@@ -65,7 +65,7 @@ pub fn survey(folder: &Path, denoiser: Option<&Path>) -> Result<Survey> {
             return Err(error(format!("there are no safetensors in {part}/")));
         }
         for file in files {
-            parameters += count(&file)?;
+            parameters = u64::saturating_add(parameters, count(&file)?);
         }
     }
     Ok(Survey {
@@ -114,20 +114,37 @@ pub fn count(path: &Path) -> Result<u64> {
             "a header of {length} bytes: no safetensors file"
         )));
     }
+    // Memory is taken for what is there, not for what is claimed.
+    let whole = file.metadata().map_err(Error::file(path))?.len();
+    if length > whole - 8 {
+        return Err(broken(format!(
+            "a header of {length} bytes in a file of {whole}: it is cut off or no safetensors file"
+        )));
+    }
     let mut header = vec![0; length as usize];
     file.read_exact(&mut header).map_err(Error::file(path))?;
     let header: BTreeMap<String, Value> = serde_json::from_slice(&header)
         .map_err(|e| broken(format!("no safetensors header: {e}")))?;
-    let tensors = header
-        .into_iter()
-        .filter(|(name, _)| name != "__metadata__");
-    tensors
-        .map(|(name, value)| {
-            let head: Head = serde_json::from_value(value)
-                .map_err(|e| broken(format!("the tensor {name} has no shape: {e}")))?;
-            Ok(head.shape.iter().product::<u64>())
-        })
-        .sum()
+    let mut numbers = 0_u64;
+    for (name, value) in header {
+        if name == "__metadata__" {
+            continue;
+        }
+        let head: Head = serde_json::from_value(value)
+            .map_err(|e| broken(format!("the tensor {name} has no shape: {e}")))?;
+        // An empty tensor may claim any count of rows.
+        let shape = match head.shape.contains(&0) {
+            true => Some(0),
+            false => head
+                .shape
+                .iter()
+                .try_fold(1_u64, |n, &side| n.checked_mul(side)),
+        };
+        numbers = shape
+            .and_then(|shape| numbers.checked_add(shape))
+            .ok_or_else(|| broken(format!("the tensor {name} claims too many numbers")))?;
+    }
+    Ok(numbers)
 }
 
 /// `sample_size` of the denoiser times what the VAE enlarges it by; 1024² where that is not said.
@@ -226,7 +243,30 @@ pub(super) mod tests {
             text.contains("no safetensors file") && text.contains("vae"),
             "{text}"
         );
+        let mut claims = 80_000_000_u64.to_le_bytes().to_vec();
+        claims.extend(br#"{"w":{"dtype":"U8"}}"#);
+        fs::write(&vae, claims).unwrap();
+        let text = complaint();
+        assert!(text.contains("80000000 bytes in a file of 28"), "{text}");
         fs::remove_file(vae).unwrap();
         assert!(complaint().contains("no safetensors in vae/"));
+    }
+
+    #[test]
+    fn numbers_that_no_file_can_hold_are_refused_and_none_are_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let counted = |shape: &str| {
+            let header = format!(r#"{{"w":{{"shape":{shape}}},"b":{{"shape":[9]}}}}"#);
+            let mut file = (header.len() as u64).to_le_bytes().to_vec();
+            file.extend(header.bytes());
+            fs::write(&path, file).unwrap();
+            count(&path)
+        };
+        for shape in ["[4294967296,4294967296]", "[18446744073709551615]"] {
+            let text = counted(shape).unwrap_err().to_string();
+            assert!(text.contains("too many numbers"), "{text}");
+        }
+        assert_eq!(counted("[18446744073709551615,3,0]").unwrap(), 9);
     }
 }

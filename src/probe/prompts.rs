@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::error::shortened;
 use crate::world::{self, Split};
 use crate::{Error, Result};
 
@@ -58,7 +59,7 @@ impl Source {
                     Some(Err(e)) => {
                         return Err(Error::invalid(
                             "prompts",
-                            format!("{line:?} in {} is not JSON: {e}", path.display()),
+                            shortened(format!("{line:?} in {} is not JSON: {e}", path.display())),
                             "Write {\"prompt\": \"…\", \"scene\": \"…\"}, or the bare prompt",
                         ));
                     }
@@ -102,6 +103,9 @@ mod tests {
         std::fs::write(file.path(), "{\"prompt\": 3}").unwrap();
         let error = Source::file(file.path()).unwrap_err().to_string();
         assert!(error.contains("invalid type: integer `3`"), "{error}");
+        std::fs::write(file.path(), format!("{{{}", "long".repeat(5000))).unwrap();
+        let error = Source::file(file.path()).unwrap_err().to_string();
+        assert!(error.chars().count() < 1000, "{error}");
     }
 
     #[test]
