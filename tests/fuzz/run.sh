@@ -3,6 +3,9 @@
 #
 #   tests/fuzz/run.sh [SECONDS]     a target; 20 where none are said
 #
+# FUZZ_SEED=N draws the same inputs each time, as far as the seconds go: so that what fails a change was not
+# there before it. Without one every run looks elsewhere.
+#
 # It needs a stable toolchain and a C++ compiler. Inputs that were findings once (regressions/) come first.
 # What it finds is kept in findings/ and fails it.
 set -euo pipefail
@@ -33,7 +36,7 @@ for target in weights configuration handles; do
     log="$work/$target.log"
     mkdir -p "$corpus/found"
     made=$(FUZZ_SEEDS="$corpus" "$binary")
-    limits=(-timeout=10 -rss_limit_mb=1024 -artifact_prefix="$PWD/findings/$target-")
+    limits=(-timeout=10 -rss_limit_mb=1024 -seed="${FUZZ_SEED:-0}" -artifact_prefix="$PWD/findings/$target-")
 
     status=0
     old=(regressions/"$target"/*)
