@@ -260,6 +260,7 @@ impl Conv2d {
             height: ph,
             width: pw,
             channels: c,
+            doubled: source.is_doubled()?,
         };
         let shape = [rows, to_h, to_w, self.outputs];
         match &self.weights {
@@ -336,6 +337,15 @@ impl Source<'_> {
                 (rows, *h, *w, c)
             }
         })
+    }
+
+    /// Whether each pixel is there four times, and the first four are one.
+    fn is_doubled(&self) -> Result<bool> {
+        let Self::Enlarged(x, size) = self else {
+            return Ok(false);
+        };
+        let (_, h, w, _) = x.dims4()?;
+        Ok(*size == (2 * h, 2 * w))
     }
 
     /// Writes it into larger images (padded height, padded width, channels), `padding` pixels from the

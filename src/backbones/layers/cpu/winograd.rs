@@ -133,6 +133,12 @@ impl Winograd {
         }
         let rows: Vec<usize> = (0..count).map(|i| i * from_tile).collect();
         for (p, weights) in self.points.iter().enumerate() {
+            if images.doubled && is_between_doubles(p) {
+                for tile in products.chunks_exact_mut(to_tile) {
+                    tile[p * n..][..n].fill(0.0);
+                }
+                continue;
+            }
             let left = Left {
                 values: &transformed[p * c..],
                 rows: &rows,
@@ -167,6 +173,14 @@ pub struct Padded<'a> {
     pub height: usize,
     pub width: usize,
     pub channels: usize,
+    /// Whether they are images of half the size, each pixel of which is there four times.
+    pub doubled: bool,
+}
+
+/// Whether a point of a tile is nothing but a difference of neighbours which, in an image that is doubled,
+/// are the same: a tile's lines and columns are a b b c there, and Bᵀ makes b − b of the middle ones.
+fn is_between_doubles(point: usize) -> bool {
+    point / 4 == 2 || point % 4 == 2
 }
 
 impl Padded<'_> {
@@ -314,6 +328,7 @@ mod tests {
                 height: ph,
                 width: pw,
                 channels: c,
+                doubled: false,
             };
             let before = pattern(rows * h * w * n, 4);
             let mut out = before.clone();
@@ -342,5 +357,34 @@ mod tests {
             winograd.forward_onto(&image, (h, w), &biases[..n], &mut alone);
             assert_eq!(alone, out[..h * w * n]);
         }
+    }
+
+    #[test]
+    fn a_doubled_image_is_convolved_with_fewer_products_and_the_same_result() {
+        let (c, n, h, w) = (16, 24, 5, 7);
+        let weights = pattern(n * c * 9, 1);
+        let kernel =
+            |o: usize, i: usize, y: usize, x: usize| weights[((o * c + i) * 3 + y) * 3 + x];
+        let winograd = Winograd::new(c, n, kernel);
+        let (x, bias) = (pattern(h * w * c, 2), pattern(n, 3));
+        let (ph, pw) = (2 * h + 2, 2 * w + 2);
+        let mut padded = vec![0f32; ph * pw * c];
+        for (y, x_at) in (0..4 * h * w).map(|i| (i / (2 * w), i % (2 * w))) {
+            let from = (y / 2 * w + x_at / 2) * c;
+            padded[((y + 1) * pw + x_at + 1) * c..][..c].copy_from_slice(&x[from..][..c]);
+        }
+        let convolved = |doubled| {
+            let images = Padded {
+                values: &padded,
+                height: ph,
+                width: pw,
+                channels: c,
+                doubled,
+            };
+            let mut out = vec![0.0; 4 * h * w * n];
+            winograd.forward_onto(&images, (2 * h, 2 * w), &bias, &mut out);
+            out
+        };
+        assert_eq!(convolved(true), convolved(false));
     }
 }
