@@ -56,6 +56,9 @@ struct Args {
     json: bool,
 }
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // SAFETY: no other thread runs yet.
     unsafe { foreseed::device::count_cores_once() };

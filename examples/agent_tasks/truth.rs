@@ -14,6 +14,7 @@ use foreseed::models::{ModelOptions, Models, POCKET};
 use foreseed::sampling::{Trajectory, step_all};
 use foreseed::scorers::{Composition, Score, Scorer};
 use image::RgbImage;
+use rayon::prelude::*;
 
 /// So many trajectories are denoised at a time.
 const BATCH: usize = 8;
@@ -73,10 +74,16 @@ impl Truth {
             .copied()
             .filter(|seed| !self.known.borrow().contains_key(&key(seed)))
             .collect();
-        for batch in missing.chunks(BATCH) {
-            for (seed, finished) in batch.iter().zip(self.render(prompt, batch)?) {
-                self.known.borrow_mut().insert(key(seed), Rc::new(finished));
-            }
+        let (backbone, settings) = (self.backbone.as_ref(), &self.settings);
+        let rendered: Vec<Finished> = missing
+            .par_chunks(BATCH)
+            .map(|seeds| render(backbone, settings, prompt, seeds))
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .flatten()
+            .collect();
+        for (seed, finished) in missing.iter().zip(rendered) {
+            self.known.borrow_mut().insert(key(seed), Rc::new(finished));
         }
         let known = self.known.borrow();
         seeds
@@ -103,29 +110,31 @@ impl Truth {
         let there = image::open(path)?.to_rgb8();
         Ok(there == self.finished(prompt, &[seed])?[0].picture)
     }
+}
 
-    fn render(&self, prompt: &str, seeds: &[u32]) -> Result<Vec<Finished>> {
-        let backbone = self.backbone.as_ref();
-        let text = Arc::new(backbone.encode(prompt, None, self.settings.guidance)?);
-        let mut trajectories = seeds
-            .iter()
-            .map(|seed| {
-                Trajectory::start_encoded(backbone, text.clone(), Seed(*seed), &self.settings)
-            })
-            .collect::<foreseed::Result<Vec<_>>>()?;
-        for _ in 0..self.settings.steps {
-            let mut all: Vec<&mut Trajectory> = trajectories.iter_mut().collect();
-            step_all(backbone, &mut all, &vec![None; seeds.len()])?;
-        }
-        trajectories
-            .iter()
-            .map(|trajectory| {
-                let picture = pixels(&backbone.decode(trajectory.latents())?)?;
-                let score = Composition.score(prompt, &picture)?;
-                Ok(Finished { picture, score })
-            })
-            .collect()
+fn render(
+    backbone: &dyn Backbone,
+    settings: &Settings,
+    prompt: &str,
+    seeds: &[u32],
+) -> Result<Vec<Finished>> {
+    let text = Arc::new(backbone.encode(prompt, None, settings.guidance)?);
+    let mut trajectories = seeds
+        .iter()
+        .map(|seed| Trajectory::start_encoded(backbone, text.clone(), Seed(*seed), settings))
+        .collect::<foreseed::Result<Vec<_>>>()?;
+    for _ in 0..settings.steps {
+        let mut all: Vec<&mut Trajectory> = trajectories.iter_mut().collect();
+        step_all(backbone, &mut all, &vec![None; seeds.len()])?;
     }
+    trajectories
+        .iter()
+        .map(|trajectory| {
+            let picture = pixels(&backbone.decode(trajectory.latents())?)?;
+            let score = Composition.score(prompt, &picture)?;
+            Ok(Finished { picture, score })
+        })
+        .collect()
 }
 
 /// An image (1, 3, height, width) in 0–1 as pixels.
