@@ -40,6 +40,10 @@ const AS_MUCH: f64 = 0.01;
 /// More full renders than this are not tried.
 const MOST: usize = 16;
 
+/// The command's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 struct Args {
     /// Instances of each task.
@@ -55,9 +59,6 @@ struct Args {
     #[arg(long)]
     json: bool,
 }
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // SAFETY: no other thread runs yet.

@@ -116,7 +116,7 @@ pub fn count(path: &Path) -> Result<u64> {
     }
     // Memory is taken for what is there, not for what is claimed.
     let whole = file.metadata().map_err(Error::file(path))?.len();
-    if length > whole - 8 {
+    if length > whole.saturating_sub(8) {
         return Err(broken(format!(
             "a header of {length} bytes in a file of {whole}: it is cut off or no safetensors file"
         )));
