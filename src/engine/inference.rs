@@ -274,21 +274,26 @@ impl Inference {
         let candidate = request.work.candidates[pick.lane].clone();
         let mut kept = self.shelf.take(&handle);
         if pick.need == Need::Restart {
-            kept.trajectory = None;
+            let lane = &request.lanes[pick.lane];
+            let passed = lane.unseen.first().copied();
+            kept.go_back_before(passed.unwrap_or(request.work.to_step + 1));
+        }
+        if pick.need == Need::Restart || kept.trajectory.is_none() {
+            // Wherever it was before, for those who work on it now it begins here.
+            let here = kept.steps_done();
+            self.lanes_of(&handle, |lane| {
+                lane.resumed_from = lane.resumed_from.min(here);
+            });
         }
         let trajectory = match kept.trajectory.take() {
             Some(trajectory) => trajectory,
-            None => {
-                // Whatever it was before, for those who work on it now it begins at the noise.
-                self.lanes_of(&handle, |lane| lane.resumed_from = 0);
-                match self.start(backbone, &candidate) {
-                    Ok(trajectory) => trajectory,
-                    Err(error) => {
-                        self.shelf.fly(handle, kept);
-                        return Err(error);
-                    }
+            None => match self.start(backbone, &candidate) {
+                Ok(trajectory) => trajectory,
+                Err(error) => {
+                    self.shelf.fly(handle, kept);
+                    return Err(error);
                 }
-            }
+            },
         };
         let next = trajectory.steps_done() + 1;
         let mut tap: Option<TapRequest> = None;

@@ -15,6 +15,9 @@ use crate::sampling::{Observation, Trajectory};
 pub(super) struct Kept {
     /// `None`: to be started from the noise.
     pub trajectory: Option<Trajectory>,
+    /// Another state of it: of the one that went further and the one that was looked at on the way there,
+    /// which is not the one above.
+    other: Option<Trajectory>,
     /// Steps done → what was seen there. They stay valid when the trajectory starts over.
     pub observations: BTreeMap<usize, Arc<Observation>>,
     /// Step that was seen half-way through → what was seen.
@@ -24,6 +27,23 @@ pub(super) struct Kept {
 impl Kept {
     pub(super) fn steps_done(&self) -> usize {
         self.trajectory.as_ref().map_or(0, Trajectory::steps_done)
+    }
+
+    /// Has it go on from before `step`, which has passed: from its other state, or else from the noise.
+    /// The furthest that it came to is kept.
+    pub(super) fn go_back_before(&mut self, step: usize) {
+        let earlier = self.other.take_if(|other| other.steps_done() < step);
+        let states = self.trajectory.take().into_iter().chain(self.other.take());
+        self.other = states.max_by_key(Trajectory::steps_done);
+        self.trajectory = earlier;
+    }
+
+    /// Goes to the further of its states.
+    fn take_up(&mut self) {
+        let further = |other: &Trajectory| other.steps_done() > self.steps_done();
+        if self.other.as_ref().is_some_and(further) {
+            std::mem::swap(&mut self.trajectory, &mut self.other);
+        }
     }
 
     /// What was seen after `steps_done` steps, if it holds all that `tap` asks for.
@@ -43,9 +63,9 @@ impl Kept {
     }
 
     fn bytes(&self) -> u64 {
-        let trajectory = self.trajectory.as_ref().map_or(0, Trajectory::bytes);
+        let trajectories = self.trajectory.iter().chain(&self.other);
         let seen = self.observations.values().chain(self.glimpses.values());
-        trajectory + seen.map(|o| bytes_of(o)).sum::<u64>()
+        trajectories.map(Trajectory::bytes).sum::<u64>() + seen.map(|o| bytes_of(o)).sum::<u64>()
     }
 
     /// Lets go of half a step and of what was seen in it, which are cheap to make again. Gives their
@@ -53,7 +73,7 @@ impl Kept {
     fn forget_glimpses(&mut self) -> u64 {
         let before = self.bytes();
         self.glimpses.clear();
-        if let Some(trajectory) = &mut self.trajectory {
+        for trajectory in self.trajectory.iter_mut().chain(&mut self.other) {
             trajectory.forget_half();
         }
         before - self.bytes()
@@ -111,7 +131,8 @@ impl Shelf {
         let landed = self
             .flying
             .extract_if(|handle, _| !wanted.contains_key(handle));
-        for (handle, kept) in landed {
+        for (handle, mut kept) in landed {
+            kept.take_up();
             let bytes = kept.bytes();
             self.paused.put(handle, kept, bytes);
         }
@@ -119,6 +140,7 @@ impl Shelf {
         if flying > self.budget {
             for (handle, kept) in &mut self.flying {
                 kept.forget_glimpses();
+                kept.other = None;
                 let waiting = wanted.get(handle);
                 kept.observations
                     .retain(|step, _| waiting.is_some_and(|steps| steps.contains(step)));
@@ -163,6 +185,7 @@ mod tests {
     fn kept(steps: &[usize]) -> Kept {
         Kept {
             trajectory: None,
+            other: None,
             observations: steps.iter().map(|s| (*s, seen(*s, 100))).collect(),
             glimpses: BTreeMap::new(),
         }

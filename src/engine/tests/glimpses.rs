@@ -48,6 +48,11 @@ fn the_first_step_can_be_glimpsed_and_a_step_that_has_passed_costs_a_restart() {
         told(&engine, glimpse("a red circle", 2, 0)).evaluations(),
         0
     );
+    // It goes on from there, and what went further is still there.
+    let on = told(&engine, work("a red circle", 2, 4, &[4]));
+    assert_eq!((on.observations().len(), on.evaluations()), (2, 2));
+    let furthest = told(&engine, work("a red circle", 2, 7, &[7]));
+    assert_eq!(furthest.evaluations(), 2 * GUIDED);
 }
 
 #[test]

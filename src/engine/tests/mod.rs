@@ -195,6 +195,16 @@ fn what_was_observed_before_is_free_and_what_was_not_costs_a_restart() {
         0
     );
     assert_eq!(watch.evaluations().len(), GUIDED * (6 + 2 + 2));
+
+    // And it is where it was before it was sent back, twice.
+    let (picture, resumed_from) = told(&engine, render("a red circle", 0)).picture();
+    let (plain, _) = engine_anew().picture();
+    assert_eq!((resumed_from, picture), (6, plain));
+}
+
+/// The same render by an engine that did nothing before.
+fn engine_anew() -> Told {
+    told(&engine(Limits::default()).0, render("a red circle", 0))
 }
 
 #[test]
