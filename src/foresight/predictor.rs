@@ -231,6 +231,14 @@ impl Predictor {
         probe.map_or(Shares::USUAL, |p| p.trust(self.at_step, false).shares)
     }
 
+    /// The first step at which it predicts, where that is so early on the way to the one that was asked for
+    /// that it knows the prompt and next to nothing of a seed. What is not calibrated says too little
+    /// there.
+    pub fn earlier(&self) -> Option<usize> {
+        let first = self.at_steps.iter().copied().min()?;
+        (self.is_calibrated() && EARLY * first <= self.at_step).then_some(first)
+    }
+
     /// What the metric can take, where it is bounded.
     pub fn range(&self) -> Option<[f64; 2]> {
         measure::range(&self.metric)
@@ -325,6 +333,9 @@ impl Predictor {
         Ok(predictions.into_iter().map(Prediction::rounded).collect())
     }
 }
+
+/// A look after one step is early where so many are done when it counts.
+const EARLY: usize = 5;
 
 /// What the probes, the scorers and the maps predict, the default first. A rating is somebody's taste:
 /// it is predicted where it is asked for.

@@ -115,11 +115,8 @@ impl Ranking {
                 .map(|&i| self.known_further_on(call, i, moment))
                 .collect::<Result<Vec<_>>>()?;
             let unknown: Vec<usize> = (0..who.len()).filter(|&i| said[i].is_none()).collect();
-            let ahead = unknown.iter().map(|&i| {
-                let known = self.race.judged(who[i]);
-                moment.steps_done() - known.map_or(0, |(_, moment)| moment.steps_done())
-            });
-            call.foresee(ahead.sum());
+            // Steps that were done before are told again.
+            call.foresee(unknown.len() * moment.steps_done());
             let runner = |&i: &usize| self.candidates[who[i]].clone();
             let runners: Vec<Candidate> = unknown.iter().map(runner).collect();
             let purse = self.purse(call);

@@ -1,4 +1,7 @@
 //! `refine_prompt`: a better wording, found by trying several on the same seeds.
+//!
+//! What tells two wordings of a scene apart is known early, before anything is known of a seed: all are
+//! looked at where the probe first predicts, and those that may be the best go on from there.
 
 use super::call::{Call, Opened};
 use super::predict::weak_words_of;
@@ -7,8 +10,8 @@ use super::race::Moment;
 use super::replies::{BestWording, RefineReply, TriedWording, WeakWord};
 use super::requests::RefineRequest;
 use super::rewrites::{Rewrite, rewrites};
-use super::uncertainty::prompt_mean;
 use super::uncertainty::wordings::{Gain, Usual, Wording, best_wording, undecided, wording_gains};
+use super::uncertainty::{Estimate, prompt_mean};
 use super::{Caller, Foresight, advice, validate};
 use crate::Result;
 use crate::candidate::Seed;
@@ -18,7 +21,7 @@ use crate::world::parse;
 /// Seeds a wording: the gain is a mean of paired differences, so few are enough to see a large one.
 const DEFAULT_COUNT: u32 = 8;
 /// As many seeds get, unless their number was asked for, the wordings between which fewer do not decide.
-const MOST_SEEDS: u32 = 32;
+const MOST_SEEDS: u32 = 16;
 /// Wordings of its own that are tried in a round.
 const OWN_REWRITES: usize = 6;
 
@@ -60,6 +63,7 @@ impl Foresight {
         let mut trial = Trial {
             count: count as usize,
             seeds: (0..request.count.unwrap_or(MOST_SEEDS)).map(Seed).collect(),
+            early: predictor.earlier(),
             closed_world: self.models.draws_shapes_only(&name)?,
             tried: Vec::new(),
             opened,
@@ -96,17 +100,25 @@ fn of_the_caller(prompt: &str) -> Rewrite {
 /// A wording and what each of the first seeds of it is predicted to come to.
 struct Tried {
     wording: Rewrite,
+    /// After an early step, where there is one to look at.
+    early: Vec<Prediction>,
+    /// After the step that was asked for; none where the early look was enough.
     predictions: Vec<Prediction>,
 }
 
 impl Tried {
+    /// The latest of each seed.
     fn predictions(&self) -> Vec<&Prediction> {
-        self.predictions.iter().collect()
+        match self.predictions.is_empty() {
+            true => self.early.iter().collect(),
+            false => self.predictions.iter().collect(),
+        }
     }
 
     fn predicted(&self) -> Wording<'_> {
         Wording {
-            predictions: self.predictions(),
+            predictions: self.predictions.iter().collect(),
+            early: self.early.iter().collect(),
             usual: self.wording.usual,
         }
     }
@@ -118,8 +130,10 @@ struct Trial {
     predictor: Predictor,
     /// All that a wording may be tried on.
     seeds: Vec<Seed>,
-    /// As many of them every wording is tried on.
+    /// As many of them every wording is looked at on.
     count: usize,
+    /// The step after which all are looked at; `None`: at once where it was asked for.
+    early: Option<usize>,
     closed_world: bool,
     tried: Vec<Tried>,
 }
@@ -128,10 +142,8 @@ impl Trial {
     /// The original, then in each round the agent's wordings (first round only) or our own rewrites
     /// of the best so far; ends when a round finds nothing better.
     async fn run(&mut self, call: &mut Call<'_>, request: &RefineRequest) -> Result<()> {
-        if !self
-            .try_wordings(call, vec![of_the_caller(&request.prompt)])
-            .await?
-        {
+        let original = vec![of_the_caller(&request.prompt)];
+        if !self.look_at(call, original).await? || !self.try_on(call, 0, self.count).await? {
             return Ok(());
         }
         for round in 0..request.rounds.unwrap_or(1) {
@@ -148,7 +160,7 @@ impl Trial {
                     )
                 }
             };
-            if !self.try_wordings(call, wordings).await?
+            if !self.look_at(call, wordings).await?
                 || !self.decide(call).await?
                 || self.best() == before
             {
@@ -158,38 +170,31 @@ impl Trial {
         Ok(())
     }
 
-    /// Tries the wordings that may be the best, and the original, on twice the seeds, until it is clear
-    /// which to take or there are no more seeds. False where patience ended.
+    /// Tries the wordings that may be the best, and the original, on as many seeds as all were looked at
+    /// on, and on twice as many, until it is clear which to take or there are no more seeds. False where
+    /// patience ended.
     async fn decide(&mut self, call: &mut Call<'_>) -> Result<bool> {
         loop {
             let open = undecided(&self.predicted(), &self.gains());
             let tried_on = |i: &usize| self.tried[*i].predictions.len();
             let fewest = open.iter().map(tried_on).min();
-            let Some(count) = fewest.filter(|fewest| *fewest < self.seeds.len()) else {
+            let Some(fewest) = fewest.filter(|fewest| *fewest < self.seeds.len()) else {
                 return Ok(true);
             };
-            let count = (2 * count).min(self.seeds.len());
+            let count = (2 * fewest).clamp(self.count, self.seeds.len());
             let mut behind: Vec<usize> = std::iter::once(0).chain(open).collect();
             behind.retain(|i| tried_on(i) < count);
-            let missing = behind.iter().map(|i| count - tried_on(i)).sum();
-            self.foresee(call, missing);
             for index in behind {
-                let Tried {
-                    wording,
-                    predictions,
-                } = &self.tried[index];
-                let more = predictions.len()..count;
-                match self.predict(call, &wording.prompt, more).await? {
-                    Some(more) => self.tried[index].predictions.extend(more),
-                    None => return Ok(false),
+                if !self.try_on(call, index, count).await? {
+                    return Ok(false);
                 }
             }
         }
     }
 
-    /// Predicts each wording that was not tried yet on every seed. False where patience ended: only
-    /// wordings whose every seed was predicted are kept.
-    async fn try_wordings(&mut self, call: &mut Call<'_>, wordings: Vec<Rewrite>) -> Result<bool> {
+    /// Looks at each wording that is new: early where there is such a look, or else where it was asked
+    /// for. False where patience ended: only wordings whose every seed was seen are kept.
+    async fn look_at(&mut self, call: &mut Call<'_>, wordings: Vec<Rewrite>) -> Result<bool> {
         let mut fresh: Vec<Rewrite> = Vec::new();
         for wording in wordings {
             let mut known = fresh.iter().chain(self.tried.iter().map(|t| &t.wording));
@@ -197,21 +202,41 @@ impl Trial {
                 fresh.push(wording);
             }
         }
-        self.foresee(call, fresh.len() * self.count);
+        let step = self.early.unwrap_or(self.predictor.at_step);
+        call.foresee(fresh.len() * self.count * step);
         for wording in fresh {
-            match self.predict(call, &wording.prompt, 0..self.count).await? {
-                Some(predictions) => self.tried.push(Tried {
-                    wording,
-                    predictions,
-                }),
-                None => return Ok(false),
-            }
+            let seeds = 0..self.count;
+            let Some(seen) = self.predict(call, &wording.prompt, seeds, step).await? else {
+                return Ok(false);
+            };
+            let (early, predictions) = match self.early {
+                Some(_) => (seen, Vec::new()),
+                None => (Vec::new(), seen),
+            };
+            self.tried.push(Tried {
+                wording,
+                early,
+                predictions,
+            });
         }
         Ok(true)
     }
 
-    fn foresee(&self, call: &mut Call<'_>, candidates: usize) {
-        call.foresee(candidates * Moment::after(self.predictor.at_step).steps_done());
+    /// Brings the first `count` seeds of a wording to the step that was asked for. False where patience
+    /// ended.
+    async fn try_on(&mut self, call: &mut Call<'_>, index: usize, count: usize) -> Result<bool> {
+        let tried = &self.tried[index];
+        let more = tried.predictions.len()..count;
+        if more.is_empty() {
+            return Ok(true);
+        }
+        let (step, prompt) = (self.predictor.at_step, tried.wording.prompt.clone());
+        call.foresee(more.len() * step);
+        match self.predict(call, &prompt, more, step).await? {
+            Some(more) => self.tried[index].predictions.extend(more),
+            None => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// Predictions of a wording on some of the seeds. `None` where patience ended before the last.
@@ -220,8 +245,9 @@ impl Trial {
         call: &mut Call<'_>,
         prompt: &str,
         seeds: std::ops::Range<usize>,
+        step: usize,
     ) -> Result<Option<Vec<Prediction>>> {
-        let moment = Moment::after(self.predictor.at_step);
+        let moment = Moment::after(step);
         let candidates: Vec<_> = self.seeds[seeds]
             .iter()
             .map(|seed| self.opened.candidate(prompt, *seed))
@@ -253,30 +279,38 @@ impl Trial {
         weak_words_of(&self.opened, &tried.wording.prompt, &tried.predictions())
     }
 
+    /// What each wording is expected to come to on random seeds: what the original comes to, and what the
+    /// wording gains over that, so that all compare as it was decided.
+    fn expected(&self, gains: &[Option<Gain>]) -> Vec<Option<Estimate>> {
+        let (range, shares) = (self.predictor.range(), self.predictor.shares());
+        let original = self.tried.first();
+        let original = original.and_then(|t| prompt_mean(&t.predictions(), range, shares));
+        let of = |gain: &Option<Gain>| Some(original?.moved((*gain)?, range));
+        gains.iter().map(of).collect()
+    }
+
     fn reply(self, call: &mut Call<'_>, original: &str) -> Result<RefineReply> {
         let best = self.best();
-        let gain = self.gains().get(best).copied().flatten();
-        let (range, shares) = (self.predictor.range(), self.predictor.shares());
-        // On the seeds that all were tried on, so that what is listed can be compared.
-        let expected = |tried: &Tried| {
-            let on_all: Vec<&Prediction> = tried.predictions.iter().take(self.count).collect();
-            prompt_mean(&on_all, range, shares)
-        };
+        let gains = self.gains();
+        let gain = gains.get(best).copied().flatten();
+        let expected = self.expected(&gains);
+        let expected_of_best = expected.get(best).copied().flatten();
         let best_wording = BestWording {
             prompt: self
                 .tried
                 .get(best)
                 .map_or(original, |t| &t.wording.prompt)
                 .to_string(),
-            expected_quality: self.tried.get(best).and_then(expected).map(|e| e.point),
+            expected_quality: expected_of_best.map(|e| e.point),
             gain: gain.map_or(0.0, |g| g.point),
             gain_interval: gain.and_then(|g| g.interval),
         };
         let tried: Vec<TriedWording> = self
             .tried
             .iter()
-            .filter_map(|tried| {
-                expected(tried).map(|expected| TriedWording {
+            .zip(expected)
+            .filter_map(|(tried, expected)| {
+                expected.map(|expected| TriedWording {
                     prompt: tried.wording.prompt.clone(),
                     expected_quality: expected.point,
                     interval: expected.interval,
@@ -296,7 +330,7 @@ impl Trial {
                 false => advice,
             }
         };
-        let candidates = self.tried.iter().map(|t| t.predictions.len()).sum();
+        let candidates = self.tried.iter().map(|t| t.predictions().len()).sum();
         Ok(RefineReply {
             best: best_wording,
             tried,

@@ -9,6 +9,7 @@
 pub mod odds;
 pub mod wordings;
 
+use self::wordings::Gain;
 use crate::probe::Prediction;
 use crate::probe::shares::Shares;
 
@@ -20,6 +21,22 @@ const Z90: f64 = 1.6449;
 pub struct Estimate {
     pub point: f64,
     pub interval: Option<[f64; 2]>,
+}
+
+impl Estimate {
+    /// Of what gains so much over this; within `range`.
+    pub fn moved(self, gain: Gain, range: Option<[f64; 2]>) -> Self {
+        let [least, most] = range.unwrap_or([f64::NEG_INFINITY, f64::INFINITY]);
+        let point = (self.point + gain.point).clamp(least, most);
+        // The errors of both, as if they were independent: they partly cancel, so that this is too wide
+        // rather than too narrow.
+        let interval = self.interval.zip(gain.interval).map(|(own, more)| {
+            let down = (self.point - own[0]).hypot(gain.point - more[0]);
+            let up = (own[1] - self.point).hypot(more[1] - gain.point);
+            [(point - down).max(least), (point + up).min(most)]
+        });
+        Self { point, interval }
+    }
 }
 
 /// The prompt's mean quality over random seeds, from the predictions of some. `range` is what the
@@ -122,6 +139,27 @@ pub(super) mod tests {
         };
         assert!(width(1) > width(4) && width(4) > width(64));
         assert!(width(10_000) > 0.2, "the probe may misjudge the prompt");
+    }
+
+    #[test]
+    fn what_is_moved_by_something_unsure_is_less_sure() {
+        let known = Estimate {
+            point: 0.5,
+            interval: Some([0.2, 0.9]),
+        };
+        let gain = |point: f64, interval| Gain {
+            point,
+            interval,
+            unsure: 0.0,
+        };
+        let moved = known.moved(gain(0.1, Some([-0.3, 0.4])), None);
+        let [low, high] = moved.interval.unwrap();
+        assert!((moved.point - 0.6).abs() < 1e-12);
+        assert!((low - 0.1).abs() < 1e-12 && (high - 1.1).abs() < 1e-12);
+        let within = known.moved(gain(0.7, Some([0.3, 1.1])), Some([0.0, 1.0]));
+        assert_eq!(within.point, 1.0);
+        assert_eq!(within.interval.unwrap()[1], 1.0);
+        assert_eq!(known.moved(gain(0.1, None), None).interval, None);
     }
 
     #[test]

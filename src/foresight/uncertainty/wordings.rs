@@ -28,6 +28,8 @@ impl Gain {
 /// of the same seeds in the same order; one that was tried on fewer seeds is paired with as many of the
 /// first's. `None` for one that does not pair with the first.
 ///
+/// What an early look foresees of the gain is taken for what is usual, in part ([`EARLY_KEPT`]).
+///
 /// The best of several noisy figures promises too much. The differences between the wordings' means
 /// are partly the luck of these seeds, which the spread of the paired differences shows; the rest is
 /// what such wordings usually are apart. Each gain is shrunk, towards what its wording usually gains, to
@@ -37,12 +39,12 @@ pub fn wording_gains(wordings: &[Wording<'_>], shares: Shares) -> Vec<Option<Gai
     let Some(first) = wordings.first() else {
         return Vec::new();
     };
-    let seeds: Vec<Vec<f64>> = wordings.iter().map(Wording::qualities).collect();
-    let pairs = seeds[1..].iter().filter(|to| to.len() <= seeds[0].len());
-    let differences: Vec<Vec<f64>> = pairs
-        .map(|to| to.iter().zip(&seeds[0]).map(|(b, a)| b - a).collect())
+    let differences: Vec<Vec<f64>> = wordings[1..]
+        .iter()
+        .filter_map(|wording| differences(&first.predictions, &wording.predictions))
         .collect();
-    let (between, usual_luck) = (pooled_variance(&seeds), pooled_variance(&differences));
+    let between = between_seeds(wordings);
+    let usual_luck = pooled_variance(&differences);
     let estimate = |to| Some(Paired::new(first, to, between, usual_luck)?.estimate(shares));
     wordings.iter().map(estimate).collect()
 }
@@ -51,17 +53,33 @@ pub fn wording_gains(wordings: &[Wording<'_>], shares: Shares) -> Vec<Option<Gai
 /// seed chosen well brings ten times as much.
 const WORTH_A_CHANGE: f64 = 0.1;
 
+/// So much of the gain that an early look foresees is taken for what is usual: it knows the wording, next
+/// to nothing of a seed, and takes wordings to be further apart than they are. By itself 0.4 of it comes
+/// to be; half picks best together with a trial (`models/pocket-recipe/README.md`).
+const EARLY_KEPT: f64 = 0.5;
+/// So much of a gain's variance from prompt to prompt an early look tells.
+const EARLY_TELLS: f64 = 0.2;
+
 /// Below this chance to be better than the one to take, a wording is not worth more seeds.
 const LEAST_CHANCE: f64 = 0.2;
 /// So many wordings, the likeliest, get more seeds at most.
 const MOST_OPEN: usize = 3;
 
-/// The wording to take: the one with the largest gain, as `gains` has them from [`wording_gains`]; the
-/// first where nothing is worth a change.
+/// The wording to take: of those that were tried the one with the largest gain, as `gains` has them from
+/// [`wording_gains`]; the first where nothing is worth a change.
 pub fn best_wording(wordings: &[Wording<'_>], gains: &[Option<Gain>]) -> usize {
+    likeliest(wordings, gains, |i| !wordings[i].predictions.is_empty())
+}
+
+/// Of the wordings that `may` be, that with the largest gain that is worth a change; the first if none is.
+fn likeliest(
+    wordings: &[Wording<'_>],
+    gains: &[Option<Gain>],
+    may: impl Fn(usize) -> bool,
+) -> usize {
     let least = least_gain(wordings);
     let gain = |i: usize| gains[i].map_or(f64::NEG_INFINITY, |g| g.point);
-    let worth = (1..gains.len()).filter(|&i| gain(i) > least);
+    let worth = (1..gains.len()).filter(|&i| may(i) && gain(i) > least);
     worth.fold(0, |best, i| match best {
         0 => i,
         _ if gain(i) > gain(best) => i,
@@ -70,7 +88,8 @@ pub fn best_wording(wordings: &[Wording<'_>], gains: &[Option<Gain>]) -> usize {
 }
 
 /// The wordings that more seeds may show to be the one to take, or not to be; nobody where it is clear.
-/// The first, known as it is, stands for the least gain that is worth a change.
+/// The first, known as it is, stands for the least gain that is worth a change. One that was looked at
+/// early alone is not taken before it was tried.
 pub fn undecided(wordings: &[Wording<'_>], gains: &[Option<Gain>]) -> Vec<usize> {
     let first = Belief {
         mean: least_gain(wordings),
@@ -84,7 +103,7 @@ pub fn undecided(wordings: &[Wording<'_>], gains: &[Option<Gain>]) -> Vec<usize>
             _ => gain.map(Gain::belief),
         })
         .collect();
-    let best = best_wording(wordings, gains);
+    let best = likeliest(wordings, gains, |_| true);
     let Some(bar) = beliefs.get(best).copied().flatten() else {
         return Vec::new();
     };
@@ -92,7 +111,8 @@ pub fn undecided(wordings: &[Wording<'_>], gains: &[Option<Gain>]) -> Vec<usize>
     let mut open: Vec<usize> = (0..beliefs.len())
         .filter(|&i| i == best || chance(i) >= LEAST_CHANCE)
         .collect();
-    if open.len() < 2 {
+    let tried = best == 0 || !wordings[best].predictions.is_empty();
+    if open.len() < 2 && tried {
         return Vec::new();
     }
     open.retain(|&i| i != 0);
@@ -103,8 +123,21 @@ pub fn undecided(wordings: &[Wording<'_>], gains: &[Option<Gain>]) -> Vec<usize>
 }
 
 fn least_gain(wordings: &[Wording<'_>]) -> f64 {
+    WORTH_A_CHANGE * between_seeds(wordings).sqrt()
+}
+
+/// The variance of predictions between the seeds of one wording. Where each has one seed alone, which
+/// shows none, that of a prediction's error.
+fn between_seeds(wordings: &[Wording<'_>]) -> f64 {
     let seeds: Vec<Vec<f64>> = wordings.iter().map(Wording::qualities).collect();
-    WORTH_A_CHANGE * pooled_variance(&seeds).sqrt()
+    let early: Vec<Vec<f64>> = wordings.iter().map(Wording::early_qualities).collect();
+    match seeds.iter().chain(&early).all(|seeds| seeds.len() < 2) {
+        true => wordings
+            .first()
+            .and_then(|first| error_variance(&first.predictions))
+            .unwrap_or(0.0),
+        false => f64::max(pooled_variance(&seeds), pooled_variance(&early)),
+    }
 }
 
 /// The variance within groups, taken to be the same in all of them.
@@ -138,32 +171,56 @@ impl Usual {
 /// A wording, as [`wording_gains`] takes it.
 #[derive(Clone, Debug)]
 pub struct Wording<'a> {
-    /// One a seed.
+    /// One a seed; none of a wording that was looked at early alone.
     pub predictions: Vec<&'a Prediction>,
+    /// What was predicted of the first of these seeds after an earlier step; none where there was no such
+    /// look.
+    pub early: Vec<&'a Prediction>,
     pub usual: Usual,
 }
 
 impl Wording<'_> {
     fn qualities(&self) -> Vec<f64> {
-        self.predictions.iter().map(|p| p.quality).collect()
+        qualities(&self.predictions)
     }
+
+    fn early_qualities(&self) -> Vec<f64> {
+        qualities(&self.early)
+    }
+}
+
+fn qualities(predictions: &[&Prediction]) -> Vec<f64> {
+    predictions.iter().map(|p| p.quality).collect()
+}
+
+/// Seed by seed; `None` where `to` has more seeds, or there are none.
+fn differences(from: &[&Prediction], to: &[&Prediction]) -> Option<Vec<f64>> {
+    let from = from.get(..to.len()).filter(|from| !from.is_empty())?;
+    let pairs = from.iter().zip(to);
+    Some(pairs.map(|(a, b)| b.quality - a.quality).collect())
 }
 
 /// What is seen of a wording beside the first.
 struct Paired {
-    /// What such a wording gains on average, and the variance of that from prompt to prompt.
+    /// What is expected of such a wording before it is tried, and the variance of that from prompt to
+    /// prompt.
     usual: f64,
     apart: f64,
-    /// The mean of the differences.
-    gain: f64,
-    /// The variance of that mean over other sets of seeds.
-    luck: f64,
+    /// `None` of a wording that was not tried.
+    seen: Option<Differences>,
     /// The mean variance of a prediction's error; `None` where nothing is calibrated.
     error: Option<f64>,
-    /// By how much the luck may be larger than so few seeds show.
-    doubt: f64,
     /// Whether it is the first itself.
     same: bool,
+}
+
+/// Between the predictions of a wording and those of the first.
+struct Differences {
+    mean: f64,
+    /// The variance of that mean over other sets of seeds.
+    luck: f64,
+    /// By how much the luck may be larger than so few seeds show.
+    doubt: f64,
 }
 
 impl Paired {
@@ -173,38 +230,47 @@ impl Paired {
         between: f64,
         usual_luck: f64,
     ) -> Option<Self> {
-        let to = &wording.predictions;
-        let from = first.predictions.get(..to.len())?;
-        let gains: Vec<f64> = from
-            .iter()
-            .zip(to)
-            .map(|(a, b)| b.quality - a.quality)
-            .collect();
-        let gain = mean(&gains)?;
-        let both: Vec<&Prediction> = from.iter().chain(to).copied().collect();
-        let error = error_variance(&both);
-        // One seed alone shows no luck, which does not mean that there is none.
-        let usual_luck = match gains.len() {
-            1 => error.unwrap_or(0.0),
-            _ => usual_luck,
+        let gains = differences(&first.predictions, &wording.predictions);
+        let early = differences(&first.early, &wording.early);
+        let by = |from: &[&'_ Prediction], to: &[&'_ Prediction]| {
+            let both: Vec<&Prediction> = from[..to.len()].iter().chain(to).copied().collect();
+            error_variance(&both)
         };
-        // A wording beside itself differs by nothing, whatever the seeds.
-        let same = std::ptr::eq(first, wording);
+        let error = match (&gains, &early) {
+            (Some(_), _) => by(&first.predictions, &wording.predictions),
+            // One that has more seeds than the first does not pair with it.
+            (None, Some(_)) if wording.predictions.is_empty() => by(&first.early, &wording.early),
+            _ => return None,
+        };
+        let (mut usual, mut apart) = (
+            wording.usual.gain * between.sqrt(),
+            wording.usual.variance * between,
+        );
+        if let Some(foreseen) = early.as_deref().and_then(mean) {
+            usual += EARLY_KEPT * (foreseen - usual);
+            apart *= 1.0 - EARLY_TELLS;
+        }
+        let seen = gains.and_then(|gains| {
+            let seeds = gains.len() as f64;
+            // One seed alone shows no luck, which does not mean that there is none.
+            let usual_luck = match gains.len() {
+                1 => error.unwrap_or(0.0),
+                _ => usual_luck,
+            };
+            let mean = mean(&gains)?;
+            Some(Differences {
+                mean,
+                luck: spread(&gains, mean, usual_luck) / seeds,
+                doubt: (seeds + 1.0) / (seeds - 1.0).max(1.0),
+            })
+        });
         Some(Self {
-            usual: if same {
-                0.0
-            } else {
-                wording.usual.gain * between.sqrt()
-            },
-            apart: wording.usual.variance * between,
-            gain,
-            luck: match same {
-                true => 0.0,
-                false => spread(&gains, gain, usual_luck) / gains.len() as f64,
-            },
+            usual,
+            apart,
+            seen,
             error,
-            doubt: (gains.len() as f64 + 1.0) / (gains.len() as f64 - 1.0).max(1.0),
-            same,
+            // A wording beside itself differs by nothing, whatever the seeds.
+            same: std::ptr::eq(first, wording),
         })
     }
 
@@ -217,15 +283,24 @@ impl Paired {
                 unsure: 0.0,
             };
         }
-        let kept = match self.apart + self.luck {
-            0.0 => 1.0,
-            seen => self.apart / seen,
+        let (point, luck) = match &self.seen {
+            Some(seen) => {
+                let kept = match self.apart + seen.luck {
+                    0.0 => 1.0,
+                    both => self.apart / both,
+                };
+                let point = self.usual + kept * (seen.mean - self.usual);
+                (point, kept * seen.luck * seen.doubt)
+            }
+            None => (self.usual, self.apart),
         };
-        let point = self.usual + kept * (self.gain - self.usual);
-        let luck = kept * self.luck * self.doubt;
         let interval = self.error.map(|error| {
-            // The two wordings' own parts of the shared error, independent of one another.
-            let misjudged = 2.0 * shares.prompt * (1.0 - shares.wording) * error;
+            // The two wordings' own parts of the shared error, independent of one another. What is known
+            // of gains from prompt to prompt, before a trial, is of measured ones, and has no such part.
+            let misjudged = match self.seen {
+                Some(_) => 2.0 * shares.prompt * (1.0 - shares.wording) * error,
+                None => 0.0,
+            };
             around(point, luck + misjudged, None)
         });
         Gain {
@@ -245,6 +320,7 @@ mod tests {
     fn of(predictions: Vec<&Prediction>) -> Wording<'_> {
         Wording {
             predictions,
+            early: Vec::new(),
             usual: Usual::UNKNOWN,
         }
     }
@@ -287,6 +363,7 @@ mod tests {
         let other: Vec<Prediction> = [0.8, 0.2, 0.6, 0.3].map(|q| predicted(q, 0.1)).into();
         let known = |gain| Wording {
             predictions: other.iter().collect(),
+            early: Vec::new(),
             usual: Usual {
                 gain,
                 variance: 0.001,
@@ -362,6 +439,83 @@ mod tests {
             let gain = wording_gains(&wordings, Shares::USUAL)[1].unwrap();
             assert!((gain.point - 0.1).abs() < 1e-9, "{seeds}: {gain:?}");
         }
+    }
+
+    fn looked_at<'a>(tried: &'a [Prediction], early: &'a [Prediction]) -> Wording<'a> {
+        Wording {
+            early: early.iter().collect(),
+            ..of(tried.iter().collect())
+        }
+    }
+
+    /// The first tried on its seeds, the others looked at early alone.
+    fn early(first: &[f64], looks: &[&[f64]]) -> (Vec<Option<Gain>>, Vec<usize>) {
+        let foreseen = |qualities: &[f64]| -> Vec<Prediction> {
+            qualities.iter().map(|&q| predicted(q, 0.05)).collect()
+        };
+        let (tried, looks): (_, Vec<_>) =
+            (foreseen(first), looks.iter().map(|q| foreseen(q)).collect());
+        let wordings: Vec<Wording<'_>> = looks
+            .iter()
+            .enumerate()
+            .map(|(i, look)| looked_at(if i == 0 { &tried } else { &[] }, look))
+            .collect();
+        let gains = wording_gains(&wordings, Shares::USUAL);
+        let open = undecided(&wordings, &gains);
+        (gains, open)
+    }
+
+    #[test]
+    fn what_an_early_look_foresees_is_expected_in_part_and_sends_the_wording_on() {
+        let (gains, open) = early(
+            &[0.2, 0.5, 0.8],
+            &[&[0.5, 0.5, 0.5], &[0.6, 0.6, 0.6], &[0.1, 0.1, 0.1]],
+        );
+        let points: Vec<f64> = gains.iter().map(|g| g.unwrap().point).collect();
+        assert!((points[1] - 0.1 * EARLY_KEPT).abs() < 1e-9, "{points:?}");
+        assert!((points[2] + 0.4 * EARLY_KEPT).abs() < 1e-9, "{points:?}");
+        assert_eq!(open, [1]);
+    }
+
+    #[test]
+    fn of_one_seed_alone_little_is_promised_and_nothing_for_sure() {
+        let one = |q: f64| vec![predicted(q, 0.2)];
+        let (first, better, same, look) = (one(0.4), one(0.9), one(0.5), one(0.7));
+        let pair = [looked_at(&first, &same), looked_at(&better, &look)];
+        let gain = wording_gains(&pair, Shares::USUAL)[1].unwrap();
+        let [low, high] = gain.interval.unwrap();
+        assert!((0.05..0.3).contains(&gain.point), "{gain:?}");
+        assert!(
+            low < 0.05 && high > gain.point && gain.unsure > 0.02,
+            "{gain:?}"
+        );
+    }
+
+    #[test]
+    fn a_wording_is_tried_before_it_is_taken() {
+        // Nothing else comes near, and it is clearly better.
+        let (gains, open) = early(&[0.2, 0.2, 0.2], &[&[0.2, 0.2, 0.2], &[0.9, 0.9, 0.9]]);
+        assert!(gains[1].unwrap().point > 0.3);
+        assert_eq!(open, [1]);
+    }
+
+    #[test]
+    fn a_trial_counts_beside_what_was_foreseen_early() {
+        let all = |q: f64| [q, q + 0.3, q - 0.1].map(|q| predicted(q, 0.05));
+        let (first, better) = (all(0.4), all(0.5));
+        let look = |q: f64| [q; 3].map(|q| predicted(q, 0.05));
+        let (same, worse) = (look(0.5), look(0.3));
+        let gain = |early: &[Prediction; 3]| {
+            let wording = |tried: &[Prediction]| {
+                let pair = [looked_at(&first, &same), looked_at(tried, early)];
+                wording_gains(&pair, Shares::USUAL)[1].unwrap().point
+            };
+            let noisy = [0.7, 0.4, 0.7].map(|q| predicted(q, 0.05));
+            (wording(&better), wording(&noisy))
+        };
+        // Seeds that agree leave nothing to what was foreseen, seeds that do not leave some.
+        assert!((gain(&worse).0 - 0.1).abs() < 1e-9);
+        assert!(gain(&worse).1 < gain(&same).1 - 0.05);
     }
 
     #[test]
