@@ -197,7 +197,7 @@ fn rewrites(e: &Evaluation) -> Option<String> {
             signed(r.over_random, r.over_random_ci),
         ],
         vec![
-            "one of its rewordings, by chance".into(),
+            "its rewordings by chance".into(),
             signed(r.random_gain, r.random_gain_ci),
             String::new(),
         ],
@@ -212,13 +212,14 @@ fn rewrites(e: &Evaluation) -> Option<String> {
     let _ = write!(
         text,
         "\n\n{} weak prompts, {:.3} as they were worded, {} fresh seeds a wording; {} kept their \
-         wording. Promised: {:+.3} on average; the 90 % intervals of the gain hold {} of the measured \
+         wording. A call took {:.0} denoiser evaluations on average. Promised: {:+.3} on average; the 90 % intervals of the gain hold {} of the measured \
          gains, and {} where they are widened by the measurement's own error (± {:.3}). Beyond that error the \
          wordings of one prompt are ± {} apart.",
         r.prompts,
         r.original,
         r.seeds,
         r.kept,
+        r.evaluations,
         r.promised,
         percent(r.coverage),
         percent(r.coverage_with_noise),

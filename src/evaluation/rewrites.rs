@@ -18,6 +18,8 @@ pub struct Rewrites {
     pub seeds: usize,
     /// Prompts whose original wording was kept: no gain promised, none measured.
     pub kept: usize,
+    /// The mean of the denoiser evaluations that a call of `refine_prompt` took.
+    pub evaluations: f64,
     /// The mean measured quality of the original wordings.
     pub original: f64,
     /// The mean gain that was promised.
@@ -25,7 +27,7 @@ pub struct Rewrites {
     /// The mean gain that was measured, of the picked wording over the original.
     pub gain: f64,
     pub gain_ci: [f64; 2],
-    /// The same of a rewording taken by chance.
+    /// The same of rewordings taken by chance, averaged for each prompt.
     pub random_gain: f64,
     pub random_gain_ci: [f64; 2],
     /// The first less the second, prompt by prompt.
@@ -47,19 +49,34 @@ pub struct Rewrites {
 /// `None` where nothing was rewritten.
 pub fn figures(rewrites: &[Rewrite]) -> Option<Rewrites> {
     let first = rewrites.first()?;
-    let paired = |of: fn(&Rewrite) -> (&[f64], &[f64])| -> Vec<Vec<f64>> {
-        let difference = |(a, b): (&[f64], &[f64])| a.iter().zip(b).map(|(a, b)| a - b).collect();
-        rewrites.iter().map(|r| difference(of(r))).collect()
+    let less_the_original = |scores: &[f64], r: &Rewrite| -> Vec<f64> {
+        let pairs = scores.iter().zip(&r.original_scores);
+        pairs.map(|(a, b)| a - b).collect()
     };
-    let means = |groups: &[Vec<f64>]| groups.iter().map(|g| mean(g)).collect::<Vec<f64>>();
-    let picked = paired(|r| (&r.picked_scores, &r.original_scores));
-    let random = paired(|r| (&r.random_scores, &r.original_scores));
-    let over_random = paired(|r| (&r.picked_scores, &r.random_scores));
-    let gains = means(&picked);
+    let picked: Vec<Vec<f64>> = rewrites
+        .iter()
+        .map(|r| less_the_original(&r.picked_scores, r))
+        .collect();
+    let random: Vec<Vec<Vec<f64>>> = rewrites
+        .iter()
+        .map(|r| {
+            let each = r.random_scores.iter();
+            each.map(|scores| less_the_original(scores, r)).collect()
+        })
+        .collect();
+    let gains: Vec<f64> = picked.iter().map(|seeds| mean(seeds)).collect();
+    let random_gains: Vec<f64> = random.iter().map(|some| mean(&some.concat())).collect();
+    let over_random: Vec<f64> = gains
+        .iter()
+        .zip(&random_gains)
+        .map(|(a, b)| a - b)
+        .collect();
     let (gain, gain_ci) = mean_with_interval(&gains);
-    let (random_gain, random_gain_ci) = mean_with_interval(&means(&random));
-    let (apart, apart_ci) = apart(&random);
-    let (over_random, over_random_ci) = mean_with_interval(&means(&over_random));
+    let (random_gain, random_gain_ci) = mean_with_interval(&random_gains);
+    let (over_random, over_random_ci) = mean_with_interval(&over_random);
+    // One of each prompt: those of the same prompt are not independent.
+    let firsts: Vec<Vec<f64>> = random.iter().filter_map(|r| r.first().cloned()).collect();
+    let (apart, apart_ci) = apart(&firsts);
 
     let reworded: Vec<usize> = (0..rewrites.len())
         .filter(|&i| rewrites[i].picked != rewrites[i].prompt)
@@ -74,6 +91,12 @@ pub fn figures(rewrites: &[Rewrite]) -> Option<Rewrites> {
         prompts: rewrites.len(),
         seeds: first.original_scores.len(),
         kept: rewrites.len() - reworded.len(),
+        evaluations: mean(
+            &rewrites
+                .iter()
+                .map(|r| r.evaluations as f64)
+                .collect::<Vec<_>>(),
+        ),
         original: mean(
             &rewrites
                 .iter()
@@ -128,12 +151,13 @@ mod tests {
         Rewrite {
             prompt: "a".into(),
             picked: picked.into(),
-            random: "c".into(),
             promised,
             interval: Some([promised - 0.1, promised + 0.1]),
+            evaluations: (1000.0 * promised) as u64,
             original_scores: original.into(),
             picked_scores: best.into(),
-            random_scores: random.into(),
+            // Two by chance, on average as good as this.
+            random_scores: [0.1, -0.1].map(|by| random.map(|q| q + by).into()).into(),
         }
     }
 
@@ -146,6 +170,7 @@ mod tests {
         let figures = figures(&all).unwrap();
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} is not {b}");
         close(figures.original, 0.45);
+        close(figures.evaluations, 100.0);
         close(figures.gain, 0.1);
         close(figures.promised, 0.1);
         close(figures.random_gain, -0.05);

@@ -19,13 +19,15 @@ use crate::probe::stats::mean;
 use crate::scorers::Scorer;
 use crate::{Error, Result};
 
-/// Keeps the draw of a random rewording apart from other draws.
+/// Keeps the draw of random rewordings apart from other draws.
 const BY_CHANCE: u64 = 0x5eed;
-/// What refining one prompt takes, in steps of single trajectories: seven wordings of eight seeds to step
-/// 5, and more seeds of those between which these do not decide.
-const STEPS_TO_REFINE: usize = 400;
-/// The picked wording and a random one.
-const WORDINGS: usize = 2;
+/// So many rewordings by chance of each prompt: the mean of several says better what chance gains.
+const RANDOM: usize = 3;
+/// What refining one prompt takes, about, in steps of single trajectories: seven wordings of eight seeds to
+/// step 1, and some of them to step 5.
+const STEPS_TO_REFINE: usize = 200;
+/// The picked wording and the random ones.
+const WORDINGS: usize = 1 + RANDOM;
 
 /// A prompt of which the probe expects little, and how it came out.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,7 +66,7 @@ pub struct RewriteOrder<'a> {
     pub backbone: &'a dyn Backbone,
     pub scorer: &'a dyn Scorer,
     pub settings: &'a Settings,
-    /// What a random rewording is drawn from.
+    /// What random rewordings are drawn from.
     pub draw: u64,
 }
 
@@ -73,14 +75,15 @@ pub struct RewriteOrder<'a> {
 pub struct Rewrite {
     pub prompt: String,
     pub picked: String,
-    /// One of the rewordings that were tried, by chance.
-    pub random: String,
     pub promised: f64,
     pub interval: Option<[f64; 2]>,
+    /// Denoiser evaluations that the picking took.
+    pub evaluations: u64,
     /// The scores of each wording, on the same seeds.
     pub original_scores: Vec<f64>,
     pub picked_scores: Vec<f64>,
-    pub random_scores: Vec<f64>,
+    /// Of some of the rewordings that were tried, by chance; of the prompt where none was.
+    pub random_scores: Vec<Vec<f64>>,
 }
 
 impl RewriteOrder<'_> {
@@ -140,35 +143,40 @@ impl RewriteOrder<'_> {
         progress: &dyn Fn(Progress),
     ) -> Result<Rewrite> {
         let prompt = weak.prompt.as_str();
-        let rewordings: Vec<&str> = reply
+        let mut rewordings: Vec<&str> = reply
             .tried
             .iter()
             .map(|tried| tried.prompt.as_str())
             .filter(|tried| *tried != prompt)
             .collect();
-        let by_chance = match rewordings.len() {
-            0 => prompt,
-            n => rewordings[Random::nth(self.draw ^ BY_CHANCE, index as u64).below(n)],
-        };
+        Random::nth(self.draw ^ BY_CHANCE, index as u64).shuffle(&mut rewordings);
+        rewordings.truncate(RANDOM);
+        if rewordings.is_empty() {
+            rewordings.push(prompt);
+        }
         let picked = reply.best.prompt.as_str();
         let mut scores = HashMap::from([(prompt, weak.scores.clone())]);
-        for wording in [picked, by_chance] {
+        for wording in std::iter::once(&picked).chain(&rewordings) {
             if scores.contains_key(wording) {
                 progress(Progress::Stepped(weak.seeds.len() * self.settings.steps));
             } else {
                 scores.insert(wording, self.scores(weak, wording, progress)?);
             }
         }
+        let missing = (WORDINGS - 1).saturating_sub(rewordings.len());
+        progress(Progress::Stepped(
+            missing * weak.seeds.len() * self.settings.steps,
+        ));
         let of = |wording: &str| scores.get(wording).cloned().unwrap_or_default();
         Ok(Rewrite {
             prompt: prompt.into(),
             picked: picked.into(),
-            random: by_chance.into(),
             promised: reply.best.gain,
             interval: reply.best.gain_interval,
+            evaluations: reply.common.cost.evaluations,
             original_scores: of(prompt),
             picked_scores: of(picked),
-            random_scores: of(by_chance),
+            random_scores: rewordings.into_iter().map(of).collect(),
         })
     }
 
