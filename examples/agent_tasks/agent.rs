@@ -176,9 +176,14 @@ impl Agent {
                 chance,
             } => self.sure_seed(prompt, *seeds, *chance).await,
             Question::BetterWording { prompt } => {
-                let asked = json!({"prompt": prompt, "rounds": 2});
-                let reply = self.call(Job::Refine, asked).await?;
-                Ok(Answer::Text(text(&reply, "/best/prompt")?))
+                let reply = self.call(Job::Refine, json!({"prompt": prompt})).await?;
+                // Where none is worth a change: that which comes nearest.
+                let others = list(&reply, "/tried")?.iter();
+                let others: Vec<&Value> = others.filter(|t| t["prompt"] != **prompt).collect();
+                Ok(Answer::Text(match text(&reply, "/best/prompt")? {
+                    best if best == *prompt => most_promising(&others)?,
+                    best => best,
+                }))
             }
             Question::Finish { prompt, seed } => {
                 let asked = json!({"prompt": prompt, "seeds": [seed]});
@@ -205,7 +210,9 @@ impl Agent {
     async fn which_wording(&mut self, wordings: &[String]) -> Result<Answer> {
         let asked = json!({"prompt": wordings[0], "variants": wordings[1..], "rounds": 1});
         let reply = self.call(Job::Refine, asked).await?;
-        let best = text(&reply, "/best/prompt")?;
+        // Not the best that is worth a change: there is none to be changed.
+        let tried: Vec<&Value> = list(&reply, "/tried")?.iter().collect();
+        let best = most_promising(&tried)?;
         let place = wordings.iter().position(|wording| *wording == best);
         Ok(Answer::Choice(place.context("none of the wordings")?))
     }
@@ -312,4 +319,13 @@ impl Agent {
         };
         Ok((reply, answer))
     }
+}
+
+/// The wording of which most is expected.
+fn most_promising(tried: &[&Value]) -> Result<String> {
+    let expected = |wording: &Value| wording["expected_quality"].as_f64().unwrap_or(0.0);
+    let best = tried
+        .iter()
+        .max_by(|a, b| expected(a).total_cmp(&expected(b)));
+    text(best.context("nothing was tried")?, "/prompt")
 }

@@ -1,7 +1,7 @@
 //! Held-out scenes and their wordings.
 
 use foreseed::world::random::Random;
-use foreseed::world::wording::{Style, word};
+use foreseed::world::wording::{Style, Telling, word};
 use foreseed::world::{Scene, Split, sample_from};
 
 /// A scene that pocket and its probe were not trained on, and that `fits`.
@@ -40,8 +40,29 @@ pub fn wording(scene: &Scene, random: &mut Random) -> String {
     word(scene, &Style::sample(random), random)
 }
 
+/// A wording that says everything once, or some of it again, as one does who wants to be sure.
+pub fn any_wording(scene: &Scene, random: &mut Random) -> String {
+    let telling = random.weighted(&[
+        (0.2, Telling::Once),
+        (0.2, Telling::Paired),
+        (0.2, Telling::BothEnds),
+        (0.2, Telling::Listed),
+        (0.2, Telling::Again),
+    ]);
+    let style = Style {
+        telling,
+        ..Style::sample(random)
+    };
+    word(scene, &style, random)
+}
+
 /// So many different wordings of the scene.
-pub fn wordings(scene: &Scene, n: usize, random: &mut Random) -> Vec<String> {
+pub fn wordings(
+    scene: &Scene,
+    n: usize,
+    wording: fn(&Scene, &mut Random) -> String,
+    random: &mut Random,
+) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     while all.len() < n {
         let next = wording(scene, random);
