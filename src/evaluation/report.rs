@@ -212,7 +212,8 @@ fn rewrites(e: &Evaluation) -> Option<String> {
     let _ = write!(
         text,
         "\n\n{} weak prompts, {:.3} as they were worded, {} fresh seeds a wording; {} kept their \
-         wording. A call took {:.0} denoiser evaluations on average. Promised: {:+.3} on average; the 90 % intervals of the gain hold {} of the measured \
+         wording. A call took {:.0} denoiser evaluations on average. Promised: {:+.3} on average; the 90 % \
+         intervals of the gain hold {} of the measured \
          gains, and {} where they are widened by the measurement's own error (± {:.3}). Beyond that error the \
          wordings of one prompt are ± {} apart.",
         r.prompts,

@@ -163,7 +163,7 @@ impl RewriteOrder<'_> {
                 scores.insert(wording, self.scores(weak, wording, progress)?);
             }
         }
-        let missing = (WORDINGS - 1).saturating_sub(rewordings.len());
+        let missing = RANDOM.saturating_sub(rewordings.len());
         progress(Progress::Stepped(
             missing * weak.seeds.len() * self.settings.steps,
         ));
