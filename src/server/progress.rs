@@ -16,6 +16,12 @@ use crate::foresight::Progress;
 /// The least time between two notifications.
 const PACE: Duration = Duration::from_millis(100);
 
+/// The least time between the last notification and the answer. The TypeScript SDK, which most agents
+/// are built on, hands on notifications later than an answer that it reads along with them, and takes
+/// such a late one for an error (modelcontextprotocol/typescript-sdk#2580): on the wire, they are
+/// better apart.
+const BREATH: Duration = Duration::from_millis(20);
+
 enum Note {
     Step(Progress),
     /// The job is over; true: it got to its end.
@@ -36,6 +42,7 @@ impl Reporter {
                 peer: context.peer.clone(),
                 token,
                 told: None,
+                told_at: Instant::now(),
                 total: 0.0,
             };
             tokio::spawn(teller.tell(heard))
@@ -54,7 +61,7 @@ impl Reporter {
         })
     }
 
-    /// Waits until the last notification is on its way, so that none comes after the answer.
+    /// Waits until the last notification is on its way and read, so that none comes after the answer.
     pub async fn finish(self, completed: bool) {
         let Some(teller) = self.teller else { return };
         let _ = self.notes.send(Note::Over(completed));
@@ -68,6 +75,7 @@ struct Teller {
     peer: Peer<RoleServer>,
     token: ProgressToken,
     told: Option<f64>,
+    told_at: Instant,
     total: f64,
 }
 
@@ -97,6 +105,7 @@ impl Teller {
                     if completed {
                         self.last().await;
                     }
+                    tokio::time::sleep_until(self.told_at + BREATH).await;
                     return;
                 }
                 None => return,
@@ -139,5 +148,6 @@ impl Teller {
         if let Err(error) = self.peer.notify_progress(note).await {
             tracing::debug!(%error, "a progress notification was not delivered");
         }
+        self.told_at = Instant::now();
     }
 }

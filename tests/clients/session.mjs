@@ -34,7 +34,8 @@ export async function session(client, call, about) {
   assert.equal(new Set(ranking.map((row) => row.seed)).size, 6);
   assert(told.length >= 2 && told[0].progress === 0, JSON.stringify(told));
   assert(told.every((note, i) => i === 0 || told[i - 1].progress < note.progress));
-  assert.equal(told.at(-1).progress, told.at(-1).total);
+  // That the last of them says it is the last is tested where messages are read in order: the SDK drops
+  // a notification that it reads along with the answer (modelcontextprotocol/typescript-sdk#2580).
 
   // Seeds that no session had before: what a server has done already it answers at once.
   const fresh = Math.floor(Math.random() * 4e9);
