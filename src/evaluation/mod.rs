@@ -96,7 +96,9 @@ pub fn evaluate(measured: &Measured) -> Evaluation {
         .collect();
     let good = all.is_good().into_iter().filter(|good| *good).count();
     let (frontier, against_best_of_k) = frontier::frontier(all);
-    let mut family_table = table::table(&measured.family);
+    // There is nothing to say of no prompts.
+    let family = Some(&measured.family).filter(|family| !family.scores.is_empty());
+    let mut family_table = family.map(table::table).unwrap_or_default();
     family_table.retain(|row| row.predictor == "probe");
     Evaluation {
         model: all.model.clone(),
@@ -118,7 +120,7 @@ pub fn evaluate(measured: &Measured) -> Evaluation {
         by_seed: table::by_seed(all),
         family_prompts: measured.family.scores.len(),
         family_table,
-        family_calibration: calibration::calibration(&measured.family),
+        family_calibration: family.map(calibration::calibration).unwrap_or_default(),
         rewrites: rewrites::figures(&measured.rewrites),
         steps: all.steps,
         full_evaluations: all.full(),

@@ -157,6 +157,15 @@ fn the_weakest_prompts_are_those_of_which_least_is_expected() {
 }
 
 #[test]
+fn of_no_prompts_nothing_is_said() {
+    let mut measured = measured(5);
+    measured.family = candidates(0);
+    let e = evaluate(&measured);
+    assert!(e.family_table.is_empty() && e.family_calibration.is_empty());
+    assert!(!text(&e).contains("0.0 % [0, 0]"));
+}
+
+#[test]
 fn the_json_has_the_contracts_fields() {
     let json = serde_json::to_value(evaluate(&measured(5))).unwrap();
     for field in [
