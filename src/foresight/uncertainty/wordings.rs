@@ -31,10 +31,10 @@ impl Gain {
 /// What an early look foresees of the gain is taken for what is usual, in part ([`EARLY_KEPT`]).
 ///
 /// The best of several noisy figures promises too much. The differences between the wordings' means
-/// are partly the luck of these seeds, which the spread of the paired differences shows, and partly what
-/// the probe misjudges of a wording, whatever the seeds; the rest is what such wordings usually are apart.
-/// Each gain is shrunk, towards what its wording usually gains, to the share of the latter (Bayes' estimate
-/// of a normal mean): what is left is expected of it, whichever is picked.
+/// are partly the luck of these seeds, which the spread of the paired differences shows; the rest is
+/// what such wordings usually are apart. Each gain is shrunk, towards what its wording usually gains, to
+/// the share of the latter (Bayes' estimate of a normal mean): what is left is expected of it, whichever
+/// is picked.
 pub fn wording_gains(wordings: &[Wording<'_>], shares: Shares) -> Vec<Option<Gain>> {
     let Some(first) = wordings.first() else {
         return Vec::new();
@@ -283,38 +283,31 @@ impl Paired {
                 unsure: 0.0,
             };
         }
-        let Some(seen) = &self.seen else {
-            // What is known of gains from prompt to prompt, before a trial, is of measured ones.
-            return Gain {
-                point: self.usual,
-                interval: self.error.map(|_| around(self.usual, self.apart, None)),
-                unsure: self.apart.sqrt(),
+        let (point, luck) = match &self.seen {
+            Some(seen) => {
+                let kept = match self.apart + seen.luck {
+                    0.0 => 1.0,
+                    both => self.apart / both,
+                };
+                let point = self.usual + kept * (seen.mean - self.usual);
+                (point, kept * seen.luck * seen.doubt)
+            }
+            None => (self.usual, self.apart),
+        };
+        let interval = self.error.map(|error| {
+            // The two wordings' own parts of the shared error, independent of one another. What is known
+            // of gains from prompt to prompt, before a trial, is of measured ones, and has no such part.
+            let misjudged = match self.seen {
+                Some(_) => 2.0 * shares.prompt * (1.0 - shares.wording) * error,
+                None => 0.0,
             };
-        };
-        // The two wordings' own parts of the shared error, independent of one another.
-        let misjudged = match self.error {
-            Some(error) => 2.0 * shares.prompt * (1.0 - shares.wording) * error,
-            None => 0.0,
-        };
-        let kept = share(self.apart, seen.luck + misjudged);
-        let point = self.usual + kept * (seen.mean - self.usual);
-        let luck = kept * seen.luck * seen.doubt;
+            around(point, luck + misjudged, None)
+        });
         Gain {
             point,
-            interval: self
-                .error
-                .map(|_| around(point, luck + kept * misjudged, None)),
-            // More seeds take away the luck alone.
-            unsure: (luck * share(self.apart, misjudged)).sqrt(),
+            interval,
+            unsure: luck.sqrt(),
         }
-    }
-}
-
-/// The part of the variance of a sum that is `own` and not noise.
-fn share(own: f64, noise: f64) -> f64 {
-    match own + noise {
-        0.0 => 1.0,
-        both => own / both,
     }
 }
 

@@ -10,12 +10,6 @@ fn of(predictions: Vec<&Prediction>) -> Wording<'_> {
     }
 }
 
-/// Wordings of one scene are misjudged alike.
-const OF_THE_SCENE: Shares = Shares {
-    wording: 1.0,
-    ..Shares::USUAL
-};
-
 fn gains(qualities: &[[f64; 3]], half: f64) -> Vec<Gain> {
     let wordings: Vec<Vec<Prediction>> = qualities
         .iter()
@@ -126,7 +120,7 @@ fn a_wording_tried_on_fewer_seeds_is_paired_with_the_same_ones() {
     let more = all.each_ref().map(|p| predicted(p.quality + 0.1, 0.05));
     for seeds in [3, 5] {
         let wordings = [of(all.iter().collect()), of(more[..seeds].iter().collect())];
-        let gain = wording_gains(&wordings, OF_THE_SCENE)[1].unwrap();
+        let gain = wording_gains(&wordings, Shares::USUAL)[1].unwrap();
         assert!((gain.point - 0.1).abs() < 1e-9, "{seeds}: {gain:?}");
     }
 }
@@ -176,7 +170,7 @@ fn of_one_seed_alone_little_is_promised_and_nothing_for_sure() {
     let [low, high] = gain.interval.unwrap();
     assert!((0.05..0.3).contains(&gain.point), "{gain:?}");
     assert!(
-        low < 0.05 && high > gain.point && gain.unsure > 0.01,
+        low < 0.05 && high > gain.point && gain.unsure > 0.02,
         "{gain:?}"
     );
 }
@@ -198,7 +192,7 @@ fn a_trial_counts_beside_what_was_foreseen_early() {
     let gain = |early: &[Prediction; 3]| {
         let wording = |tried: &[Prediction]| {
             let pair = [looked_at(&first, &same), looked_at(tried, early)];
-            wording_gains(&pair, OF_THE_SCENE)[1].unwrap().point
+            wording_gains(&pair, Shares::USUAL)[1].unwrap().point
         };
         let noisy = [0.7, 0.4, 0.7].map(|q| predicted(q, 0.05));
         (wording(&better), wording(&noisy))
@@ -217,32 +211,6 @@ fn what_may_be_the_seeds_luck_is_promised_in_part() {
 }
 
 #[test]
-fn what_the_probe_may_misjudge_of_a_wording_is_promised_in_part_whatever_the_seeds() {
-    let seeds: Vec<Prediction> = (0..64)
-        .map(|i| predicted(f64::from(i) / 63.0, 0.4))
-        .collect();
-    let better: Vec<Prediction> = seeds
-        .iter()
-        .map(|p| predicted(p.quality + 0.2, 0.4))
-        .collect();
-    let all = [of(seeds.iter().collect()), of(better.iter().collect())];
-    let gain = |wording| {
-        let shares = Shares {
-            prompt: 0.1,
-            wording,
-        };
-        wording_gains(&all, shares)[1].unwrap()
-    };
-    // All of the prompt's error is the scene's, or the wording's.
-    let (scene, own) = (gain(1.0), gain(0.0));
-    assert!((scene.point - 0.2).abs() < 1e-9, "{scene:?}");
-    assert!(own.point < 0.5 * scene.point, "{own:?}");
-    let [low, high] = own.interval.unwrap();
-    assert!(low < 0.0 && high > 0.15, "{own:?}");
-    assert_eq!((scene.unsure, own.unsure), (0.0, 0.0), "no seed would tell");
-}
-
-#[test]
 fn the_pick_of_many_gains_what_was_promised_and_holds_its_interval() {
     use crate::probe::random::Random;
     let mut random = Random::new(11);
@@ -258,9 +226,9 @@ fn the_pick_of_many_gains_what_was_promised_and_holds_its_interval() {
     let misjudged = (Shares::USUAL.prompt * (1.0 - Shares::USUAL.wording) * error).sqrt();
     let (mut promised, mut gained, mut naive, mut held) = (0.0, 0.0, 0.0, 0.0);
     for _ in 0..scenes {
-        // What each wording comes to, and what the probe takes it to come to.
-        let truth: Vec<f64> = (0..wordings).map(|_| 0.5 + signal * normal()).collect();
-        let known: Vec<f64> = truth.iter().map(|q| q + misjudged * normal()).collect();
+        // What is expected of each wording, and what the probe cannot know of it.
+        let known: Vec<f64> = (0..wordings).map(|_| 0.5 + signal * normal()).collect();
+        let truth: Vec<f64> = known.iter().map(|q| q + misjudged * normal()).collect();
         let all: Vec<Vec<Prediction>> = known
             .iter()
             .map(|q| {
