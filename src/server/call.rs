@@ -63,16 +63,20 @@ pub async fn answer(
     request: CallToolRequestParams,
     context: RequestContext<RoleServer>,
 ) -> Result<CallToolResult, ErrorData> {
-    let reporter = Reporter::start(&context);
+    let reporter = Reporter::start(&context, &server.calls.gone);
     let terms = Terms {
         cancel: context.ct.child_token(),
         progress: reporter.callback(),
         patience: Some(server.patience),
     };
     let answer = counted(server, request, terms).await;
-    let completed = matches!(&answer, Ok(result) if result.is_error != Some(true));
-    reporter.finish(completed).await;
+    reporter.finish(is_completed(&answer)).await;
     answer
+}
+
+/// Whether the job got to its end.
+pub fn is_completed(answer: &Result<CallToolResult, ErrorData>) -> bool {
+    matches!(answer, Ok(result) if result.is_error != Some(true))
 }
 
 /// Answers a call, and counts it.
@@ -92,9 +96,9 @@ pub async fn counted(
     let cancel = terms.cancel.clone();
     let answer = work(server, request, terms).await;
     if !cancel.is_cancelled() {
-        call.outcome = match &answer {
-            Ok(result) if result.is_error != Some(true) => Outcome::Answered,
-            _ => Outcome::Refused,
+        call.outcome = match is_completed(&answer) {
+            true => Outcome::Answered,
+            false => Outcome::Refused,
         };
     }
     answer

@@ -10,6 +10,7 @@ use rmcp::service::{Peer, RequestContext};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::foresight::Progress;
 
@@ -32,10 +33,13 @@ enum Note {
 pub struct Reporter {
     notes: UnboundedSender<Note>,
     teller: Option<JoinHandle<()>>,
+    /// Cancelled when nobody waits for this call any more, or for any.
+    nobody: [CancellationToken; 2],
 }
 
 impl Reporter {
-    pub fn start(context: &RequestContext<RoleServer>) -> Self {
+    /// `gone` is cancelled when the client is gone.
+    pub fn start(context: &RequestContext<RoleServer>, gone: &CancellationToken) -> Self {
         let (notes, heard) = unbounded_channel();
         let teller = context.meta.get_progress_token().map(|token| {
             let teller = Teller {
@@ -47,7 +51,11 @@ impl Reporter {
             };
             tokio::spawn(teller.tell(heard))
         });
-        Self { notes, teller }
+        Self {
+            notes,
+            teller,
+            nobody: [context.ct.clone(), gone.clone()],
+        }
     }
 
     /// What the job calls at every step, from any thread.
@@ -61,12 +69,23 @@ impl Reporter {
         })
     }
 
-    /// Waits until the last notification is on its way and read, so that none comes after the answer.
+    /// Waits until the last notification is on its way, and a breath longer, so that none is read after
+    /// the answer; not at all where nobody reads either.
     pub async fn finish(self, completed: bool) {
-        let Some(teller) = self.teller else { return };
+        let Some(mut teller) = self.teller else {
+            return;
+        };
         let _ = self.notes.send(Note::Over(completed));
-        if let Err(error) = teller.await {
-            tracing::warn!(%error, "progress could not be reported");
+        let [ended, gone] = &self.nobody;
+        tokio::select! {
+            biased;
+            () = ended.cancelled() => teller.abort(),
+            () = gone.cancelled() => teller.abort(),
+            told = &mut teller => {
+                if let Err(error) = told {
+                    tracing::warn!(%error, "progress could not be reported");
+                }
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ pub async fn answer(
     request: CallToolRequestParams,
     context: RequestContext<RoleServer>,
 ) -> Result<CallToolResponse, ErrorData> {
-    let reporter = Reporter::start(&context);
+    let reporter = Reporter::start(&context, &server.calls.gone);
     // The request's own token ends with its answer, and the task goes on.
     let cancel = CancellationToken::new();
     let terms = call::Terms {
@@ -43,9 +43,9 @@ pub async fn answer(
     let mut work = tokio::spawn(async move { call::counted(&working, request, terms).await });
     tokio::select! {
         answer = &mut work => {
-            let answer = of(answer)?;
-            reporter.finish(answer.is_error != Some(true)).await;
-            return Ok(answer.into());
+            let answer = of(answer);
+            reporter.finish(call::is_completed(&answer)).await;
+            return answer.map(Into::into);
         }
         () = context.ct.cancelled() => {
             cancel.cancel();

@@ -110,7 +110,7 @@ fn a_client_that_goes_away_takes_its_work_with_it() {
     let arguments = json!({"prompt": PROMPT, "count": 100, "keep": 100});
     client.ask(
         "tools/call",
-        json!({"name": "rank_seeds", "arguments": arguments}),
+        json!({"name": "rank_seeds", "arguments": arguments, "_meta": {"progressToken": "mine"}}),
     );
     std::thread::sleep(Duration::from_millis(500));
     client.hang_up();
