@@ -11,6 +11,9 @@ export function target() {
   return { era, url, command: rest[0], args: rest.slice(1), over: url ? "HTTP" : "stdio" };
 }
 
+// The progress that an error quotes.
+const inside = (text) => JSON.parse(text.slice(text.indexOf("{"))).params;
+
 // `call(tool, arguments, options)` gives the result of a call.
 export async function session(client, call, about) {
   const { tools } = await client.listTools();
@@ -25,6 +28,8 @@ export async function session(client, call, about) {
   assert.equal(predicted.structuredContent.candidates.length, 2);
 
   const told = [];
+  const late = [];
+  client.onerror = (error) => late.push(error.message);
   const ranked = await done(
     "rank_seeds",
     { prompt: PROMPT, count: 6, keep: 2 },
@@ -34,8 +39,11 @@ export async function session(client, call, about) {
   assert.equal(new Set(ranking.map((row) => row.seed)).size, 6);
   assert(told.length >= 2 && told[0].progress === 0, JSON.stringify(told));
   assert(told.every((note, i) => i === 0 || told[i - 1].progress < note.progress));
-  // That the last of them says it is the last is tested where messages are read in order: the SDK drops
-  // a notification that it reads along with the answer (modelcontextprotocol/typescript-sdk#2580).
+  // What the SDK reads along with the answer it hands on after it, and as an error
+  // (modelcontextprotocol/typescript-sdk#2580).
+  await new Promise(setImmediate);
+  const last = [told.at(-1), ...late.filter((text) => text.includes("unknown token")).map(inside)].at(-1);
+  assert.equal(last.progress, last.total, JSON.stringify([told, late]));
 
   // Seeds that no session had before: what a server has done already it answers at once.
   const fresh = Math.floor(Math.random() * 4e9);
