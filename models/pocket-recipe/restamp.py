@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 KEY = "foreseed_probe"
-READ = ("model_fingerprint", "vae_previews_from", "previews_ahead")
+READ = ("model_fingerprint", "vae_previews_from", "previews_ahead", "vae_previews_in_doubt")
 
 
 def main():

@@ -214,13 +214,14 @@ fn say(
         let scored_by = |vae_from| {
             let decoding = Decoding {
                 vae_from,
-                ahead: 0.0,
+                ..Decoding::default()
             };
             scored(decoding, &observation.x0, done)
         };
         // One of the two is often what was read already.
         let read_by_vae = decoding.is_by_vae(done);
-        let by_vae = match read_by_vae && decoding.ahead == 0.0 {
+        let all_by_vae = read_by_vae && decoding.doubt.is_none();
+        let by_vae = match all_by_vae && decoding.ahead == 0.0 {
             true => read.value,
             false => scored_by(Some(0))?.value,
         };

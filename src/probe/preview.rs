@@ -7,10 +7,10 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::run::{narrowest, rgb};
-use crate::Result;
 use crate::backbones::{Backbone, Word};
 use crate::sampling::Observation;
 use crate::scorers::{Score, Scorer};
+use crate::{Error, Result};
 
 /// Numbers of a preview as a whole: its value, whether all is right, the share that is, the mean
 /// and the least credit.
@@ -105,6 +105,15 @@ pub struct Decoding {
     /// on they are nearer to what they will be.
     #[serde(rename = "previews_ahead", default, skip_serializing_if = "is_none")]
     pub ahead: f64,
+    /// Where a scorer says how sure it is, the VAE decodes only what the small decoder's picture leaves in
+    /// more doubt than this: the VAE costs several times as much, and most pictures are scored alike by
+    /// either. `None`: it decodes all.
+    #[serde(
+        rename = "vae_previews_in_doubt",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub doubt: Option<f64>,
 }
 
 fn is_none(ahead: &f64) -> bool {
@@ -131,10 +140,11 @@ impl Decoding {
         }
     }
 
-    /// Decodes the finished latents (channels, height, width) that were predicted after `done` steps.
+    /// Decodes the finished latents (channels, height, width) that were predicted after `done` steps: as
+    /// the scorer sees them first.
     pub fn picture(self, backbone: &dyn Backbone, x0: &Tensor, done: usize) -> Result<RgbImage> {
         let x0 = x0.unsqueeze(0)?;
-        match self.is_by_vae(done) {
+        match self.is_by_vae(done) && self.doubt.is_none() {
             true => super::run::picture(backbone, &x0),
             false => rgb(&backbone.preview(&x0)?),
         }
@@ -147,20 +157,77 @@ impl Decoding {
         backbone: &dyn Backbone,
         scorer: &dyn Scorer,
         prompt: &str,
-        (x0, done): (&Tensor, usize),
+        x0: (&Tensor, usize),
     ) -> Result<Score> {
-        scorer.score(prompt, &self.picture(backbone, x0, done)?)
+        let mut scores = self.scores(backbone, &[scorer], prompt, x0)?;
+        let nothing = || Error::Internal("a scorer said nothing".into());
+        scores.pop().ok_or_else(nothing)
+    }
+
+    /// The same by several scorers, of pictures that are decoded once.
+    pub fn scores(
+        self,
+        backbone: &dyn Backbone,
+        scorers: &[&dyn Scorer],
+        prompt: &str,
+        (x0, done): (&Tensor, usize),
+    ) -> Result<Vec<Score>> {
+        let shown = self.picture(backbone, x0, done)?;
+        let scored = scorers.iter().map(|scorer| scorer.score(prompt, &shown));
+        let mut scores = scored.collect::<Result<Vec<_>>>()?;
+        let Some(most) = self.doubt.filter(|_| self.is_by_vae(done)) else {
+            return Ok(scores);
+        };
+        let mut by_the_vae = None;
+        for (scorer, score) in scorers.iter().zip(&mut scores) {
+            if score.doubt.is_some_and(|doubt| doubt <= most) {
+                continue;
+            }
+            let shown = match by_the_vae.take() {
+                Some(shown) => shown,
+                None => super::run::picture(backbone, &x0.unsqueeze(0)?)?,
+            };
+            *score = scorer.score(prompt, &shown)?;
+            by_the_vae = Some(shown);
+        }
+        Ok(scores)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use crate::backbones::TextState;
     use crate::models::{ModelOptions, Models, POCKET};
 
+    /// Keeps what it is shown, and says how sure it is.
+    struct Onlooker {
+        doubt: Option<f64>,
+        shown: Mutex<Vec<RgbImage>>,
+    }
+
+    impl Scorer for Onlooker {
+        fn metric(&self) -> &str {
+            "onlooker"
+        }
+
+        fn good(&self) -> f64 {
+            0.5
+        }
+
+        fn score(&self, _prompt: &str, image: &RgbImage) -> Result<Score> {
+            self.shown.lock().unwrap().push(image.clone());
+            Ok(Score {
+                doubt: self.doubt,
+                ..Score::plain(0.5)
+            })
+        }
+    }
+
     #[test]
-    fn the_vae_decodes_from_its_step_on_and_the_small_decoder_before() {
+    fn the_vae_decodes_from_its_step_on_what_is_in_doubt_and_the_small_decoder_the_rest() {
         let models = Models::discover(ModelOptions {
             model: Some(POCKET.into()),
             ..Default::default()
@@ -171,17 +238,44 @@ mod tests {
             .unwrap()
             .sin()
             .unwrap();
-        let picture =
-            |decoding: Decoding, done| decoding.picture(pocket.as_ref(), &x0, done).unwrap();
-        let small = picture(Decoding::default(), 25);
+        let small = rgb(&pocket.preview(&x0.unsqueeze(0).unwrap()).unwrap()).unwrap();
         let whole = super::super::run::picture(pocket.as_ref(), &x0.unsqueeze(0).unwrap()).unwrap();
         assert_ne!(small, whole);
-        let decoding = Decoding {
-            vae_from: Some(9),
-            ..Default::default()
+        let shown = |decoding: Decoding, done, doubts: &[Option<f64>]| {
+            let lookers: Vec<Onlooker> = doubts
+                .iter()
+                .map(|&doubt| Onlooker {
+                    doubt,
+                    shown: Mutex::default(),
+                })
+                .collect();
+            let scorers: Vec<&dyn Scorer> = lookers.iter().map(|l| l as &dyn Scorer).collect();
+            let scores = decoding.scores(pocket.as_ref(), &scorers, "", (&x0, done));
+            assert_eq!(scores.unwrap().len(), doubts.len());
+            let lookers = lookers.into_iter();
+            lookers
+                .map(|l| l.shown.into_inner().unwrap())
+                .collect::<Vec<_>>()
         };
-        assert_eq!(picture(decoding, 8), small);
-        assert_eq!(picture(decoding, 9), whole);
+        let only = |picture: &RgbImage| vec![picture.clone()];
+        let plain = Decoding::default();
+        assert_eq!(shown(plain, 25, &[Some(0.9)]), [only(&small)]);
+        let late = Decoding {
+            vae_from: Some(9),
+            ..plain
+        };
+        assert_eq!(shown(late, 8, &[None]), [only(&small)]);
+        assert_eq!(shown(late, 9, &[Some(0.0)]), [only(&whole)]);
+        let doubtful = Decoding {
+            doubt: Some(0.2),
+            ..late
+        };
+        let both = vec![small.clone(), whole.clone()];
+        assert_eq!(shown(doubtful, 8, &[Some(0.9)]), [only(&small)]);
+        assert_eq!(
+            shown(doubtful, 9, &[Some(0.2), Some(0.21), Some(0.0), None]),
+            [only(&small), both.clone(), only(&small), both]
+        );
     }
 
     #[test]
@@ -205,6 +299,7 @@ mod tests {
         let decoding = Decoding {
             vae_from: Some(9),
             ahead: 0.5,
+            doubt: None,
         };
         let shown = |observation: Observation| {
             let shown = decoding.shown(&observation).unwrap();
@@ -240,6 +335,8 @@ mod tests {
         let text = serde_json::to_string(&card).unwrap();
         assert_eq!(text, r#"{"steps":25,"vae_previews_from":9}"#);
         let ahead = r#"{"steps": 25, "vae_previews_from": 9, "previews_ahead": 1.0}"#;
-        assert_eq!(read(ahead).ahead, 1.0);
+        assert_eq!((read(ahead).ahead, read(ahead).doubt), (1.0, None));
+        let doubt = r#"{"steps": 25, "vae_previews_from": 9, "vae_previews_in_doubt": 0.15}"#;
+        assert_eq!(read(doubt).doubt, Some(0.15));
     }
 }

@@ -67,12 +67,12 @@ impl Reader<'_> {
             let blank = |_: &&dyn Scorer| Preview::blank(self.words.len());
             return Ok(self.scorers.iter().map(blank).collect());
         };
-        let picture = self.decoding.picture(self.backbone, x0, done)?;
-        let judged = self.scorers.iter().map(|scorer| {
-            let score = scorer.score(self.prompt, &picture)?;
-            Ok(Preview::read(&score, self.words))
-        });
-        judged.collect()
+        let shown = (x0, done);
+        let scores = self
+            .decoding
+            .scores(self.backbone, &self.scorers, self.prompt, shown)?;
+        let read = scores.iter().map(|score| Preview::read(score, self.words));
+        Ok(read.collect())
     }
 }
 

@@ -165,6 +165,7 @@ mod tests {
                 verdict(true, vec![0..3, 4..10]),
                 verdict(false, vec![17..21, 22..28]),
             ],
+            doubt: None,
         };
         let words: Vec<Word> = ["red", "circle", "above", "square"].map(word).into();
         assert_eq!(

@@ -52,6 +52,9 @@ pub struct Score {
     pub value: f64,
     /// What was asked for, piece by piece, where the scorer knows; else nothing.
     pub verdicts: Vec<Verdict>,
+    /// The chance that a picture that differs a little, as by another decoder, is scored otherwise; `None`
+    /// where the scorer cannot tell.
+    pub doubt: Option<f64>,
 }
 
 impl Score {
@@ -60,6 +63,7 @@ impl Score {
         Self {
             value,
             verdicts: Vec::new(),
+            doubt: None,
         }
     }
 }

@@ -246,12 +246,11 @@ impl Conv2d {
         };
         let to = |size: usize| (size + 2 * self.padding - self.kernel) / self.stride + 1;
         let (to_h, to_w) = (to(h), to(w));
-        // Tiles are two pixels wide and high.
-        let even = |size: usize| match self.weights {
-            Kind::Tiles { .. } => size.next_multiple_of(2),
+        let whole = |size: usize| match &self.weights {
+            Kind::Tiles { weight, .. } => size.next_multiple_of(weight.side()),
             _ => size,
         };
-        let (ph, pw) = (even(h) + 2 * self.padding, even(w) + 2 * self.padding);
+        let (ph, pw) = (whole(h) + 2 * self.padding, whole(w) + 2 * self.padding);
         let mut scratch = Scratch::take(rows * ph * pw * c);
         let padded = scratch.values(rows * ph * pw * c);
         source.pad(self.padding, (ph, pw), padded)?;

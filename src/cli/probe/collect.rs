@@ -49,6 +49,11 @@ pub struct Args {
     #[arg(long, value_name = "K")]
     vae_previews_from: Option<usize>,
 
+    /// Of these, decode by the VAE only what the preview decoder's picture leaves in more doubt than this
+    /// chance that the scorer would say something else; for scorers that know, as composition does.
+    #[arg(long, value_name = "P", requires = "vae_previews_from", value_parser = chance)]
+    vae_previews_in_doubt: Option<f64>,
+
     /// By how many times their last change the latents are carried on that the VAE decodes for these
     /// previews: late predictions move where they moved before.
     #[arg(long, value_name = "A", default_value_t = 0.0, requires = "vae_previews_from", value_parser = ahead)]
@@ -140,6 +145,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
         decoding: Decoding {
             vae_from: args.vae_previews_from,
             ahead: args.previews_ahead,
+            doubt: args.vae_previews_in_doubt,
         },
         share: args.part,
     };
@@ -179,6 +185,13 @@ fn ahead(text: &str) -> std::result::Result<f64, String> {
     match text.parse::<f64>() {
         Ok(ahead) if (0.0..=4.0).contains(&ahead) => Ok(ahead),
         _ => Err("give a number from 0 to 4, such as 1".into()),
+    }
+}
+
+fn chance(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(chance) if (0.0..=1.0).contains(&chance) => Ok(chance),
+        _ => Err("give a chance from 0 to 1, such as 0.15".into()),
     }
 }
 

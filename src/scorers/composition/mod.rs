@@ -5,11 +5,13 @@
 //! wrong: how sharp an edge is does not count. The value is ¾ of the weighted share of what is
 //! right, and ¼ where nothing is wrong, so that an image is good (≥ 0.8) when all of it is right.
 
+pub mod doubt;
 pub mod outline;
 pub mod reader;
 
 use image::RgbImage;
 
+use self::doubt::Signs;
 use self::reader::{Found, Sight, read};
 use super::{Score, Scorer, Verdict};
 use crate::Result;
@@ -69,6 +71,13 @@ impl Scorer for Composition {
 
 /// The score of what is seen for what was asked; `side` is the image's shorter one, in pixels.
 pub fn judge(reading: &Reading, sight: &Sight, side: u32) -> Score {
+    let (mut score, signs) = judge_open(reading, sight, side);
+    score.doubt = Some(signs.doubt());
+    score
+}
+
+/// The score without its doubt, and what tells that.
+pub fn judge_open(reading: &Reading, sight: &Sight, side: u32) -> (Score, Signs) {
     let found = &sight.objects[..sight.objects.len().min(MOST_FOUND)];
     let unit = f64::from(side) / 64.0;
     let asked = &reading.scene.objects;
@@ -89,10 +98,12 @@ pub fn judge(reading: &Reading, sight: &Sight, side: u32) -> Score {
         .map(|(weight, verdict)| weight * verdict.credit)
         .sum();
     let all = weighed.iter().all(|(_, verdict)| verdict.ok);
-    Score {
+    let score = Score {
         value: PARTIAL * right / total + if all { 1.0 - PARTIAL } else { 0.0 },
         verdicts: weighed.into_iter().map(|(_, verdict)| verdict).collect(),
-    }
+        doubt: None,
+    };
+    (score, Signs::of(asked, found, &matching, sight.open, all))
 }
 
 /// Every way to give each of `asked` objects one of the `found` or none, each found one once.

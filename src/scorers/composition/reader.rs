@@ -26,6 +26,18 @@ impl Found {
         fit.is_some_and(|index| self.fits[index] >= LEAST_FIT && self.fits[index] >= best - TIE)
     }
 
+    /// By how much a `shape` fits better than any other, as [`Self::is`] counts it.
+    pub fn margin(&self, shape: Shape) -> f64 {
+        let (mut own, mut other) = (0.0, 0f64);
+        for (fit, one) in self.fits.iter().zip(Shape::ALL) {
+            match *one == shape {
+                true => own = *fit,
+                false => other = other.max(*fit),
+            }
+        }
+        own - (other - TIE)
+    }
+
     /// The shape that fits best.
     pub fn shape(&self) -> Shape {
         let best = (0..self.fits.len()).max_by(|&a, &b| self.fits[a].total_cmp(&self.fits[b]));
@@ -40,7 +52,27 @@ pub struct Sight {
     pub objects: Vec<Found>,
     /// The flat colour that most of the image has, if it is one of the world's.
     pub background: Option<Background>,
+    /// What of it could as well have been read otherwise.
+    pub open: Open,
 }
+
+/// What a small change of an image may turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Open {
+    /// How near some part of a blob that has a colour of its own is to where it begins to be an object: 1
+    /// there, its share of that size below, one over it above; 0 where every blob has one colour.
+    pub split: f64,
+    /// Pixels, in 4096ths of the image, that have nearly as much of the background as of a paint.
+    pub blurred: f64,
+    /// Blobs that are a little too small to be an object.
+    pub specks: usize,
+}
+
+/// A pixel whose share of a paint is so near to a half may fall to either side.
+const EVEN: f64 = 0.1;
+
+/// A blob of less than this share of the smallest object's pixels does not grow into one.
+const NEARLY: f64 = 0.2;
 
 /// An outline that overlaps its best template by less is no shape of the world.
 const LEAST_FIT: f64 = 0.6;
@@ -68,18 +100,34 @@ pub fn read(image: &RgbImage) -> Sight {
         .iter()
         .map(|&colour| Line::to(colour, &ground))
         .collect();
+    let mut blurred = 0usize;
     let labels: Vec<Option<u8>> = pixels
         .iter()
-        .map(|pixel| match square_distance(pixel, &ground) < 0.25 * far {
-            true => None,
-            false => unmix(pixel, &ground, &lines),
+        .map(|pixel| {
+            if square_distance(pixel, &ground) < 0.25 * far {
+                return None;
+            }
+            let (label, share) = unmix(pixel, &ground, &lines);
+            blurred += usize::from((share - 0.5).abs() < EVEN);
+            (share >= 0.5).then_some(label)
         })
         .collect();
     let unit = width.min(height) as f64 / 64.0;
     let speck = SPECK * unit * unit;
+    let mut open = Open {
+        blurred: blurred as f64 / (unit * unit),
+        ..Open::default()
+    };
     let mut masks: Vec<(u8, Mask)> = Vec::new();
     for blob in blobs(width, height, |at| labels[at].map(|_| 0)) {
-        masks.extend(split_by_colour(&blob, &labels, width, height, speck));
+        let area = blob.area() as f64;
+        if area < speck {
+            open.specks += usize::from(area > NEARLY * speck);
+            continue;
+        }
+        let (parts, split) = split_by_colour(&blob, &labels, width, height, speck);
+        masks.extend(parts);
+        open.split = open.split.max(split);
     }
     masks.sort_by_key(|(_, mask)| std::cmp::Reverse(mask.area()));
     let objects = masks
@@ -97,6 +145,7 @@ pub fn read(image: &RgbImage) -> Sight {
     Sight {
         objects,
         background,
+        open,
     }
 }
 
@@ -158,9 +207,9 @@ impl Line {
     }
 }
 
-/// The colour that explains a pixel best as a mixture with the background, where it has the larger
-/// share. So a pixel on the edge of a red shape on white is half red, and not pink.
-fn unmix(pixel: &[f64; 3], ground: &[f64; 3], lines: &[Line]) -> Option<u8> {
+/// The colour that explains a pixel best as a mixture with the background, and its share. So a pixel on the
+/// edge of a red shape on white is half red, and not pink.
+fn unmix(pixel: &[f64; 3], ground: &[f64; 3], lines: &[Line]) -> (u8, f64) {
     let mut best = (f64::INFINITY, 0.0, 0u8);
     for (index, line) in lines.iter().enumerate() {
         let off = (0..3).map(|channel| (pixel[channel] - ground[channel]) * line.way[channel]);
@@ -172,7 +221,7 @@ fn unmix(pixel: &[f64; 3], ground: &[f64; 3], lines: &[Line]) -> Option<u8> {
             best = (residual, share, index as u8);
         }
     }
-    (best.1 >= 0.5).then_some(best.2)
+    (best.2, best.1)
 }
 
 /// The connected areas (diagonals count) of pixels that `kind` gives the same `Some`.
@@ -204,17 +253,15 @@ fn blobs(width: usize, height: usize, kind: impl Fn(usize) -> Option<u8>) -> Vec
     found
 }
 
-/// Parts a blob in which several colours touch; thin rims and specks stay with the biggest part.
+/// Parts a blob in which several colours touch; thin rims and specks stay with the biggest part. Besides, its
+/// share of [`Open::split`].
 fn split_by_colour(
     blob: &Mask,
     labels: &[Option<u8>],
     width: usize,
     height: usize,
     speck: f64,
-) -> Vec<(u8, Mask)> {
-    if (blob.area() as f64) < speck {
-        return Vec::new();
-    }
+) -> (Vec<(u8, Mask)>, f64) {
     let mut inside = vec![false; width * height];
     for &at in blob.members() {
         inside[at] = true;
@@ -228,11 +275,17 @@ fn split_by_colour(
             .unwrap_or(0)
     };
     let Some(biggest) = parts.first().map(Mask::area) else {
-        return Vec::new();
+        return (Vec::new(), 0.0);
     };
+    let least = speck.max(0.3 * biggest as f64);
     let mut kept: Vec<(u8, Mask)> = Vec::new();
     let mut rest: Vec<usize> = Vec::new();
+    let mut split = 0f64;
     for (index, part) in parts.iter().enumerate() {
+        let size = part.area() as f64 / least;
+        if index > 0 {
+            split = split.max(size.min(1.0 / size));
+        }
         let substantial = part.area() as f64 >= speck
             && part.area() * 10 >= biggest * 3
             && has_core(part, width, height);
@@ -245,7 +298,7 @@ fn split_by_colour(
     if let Some((_, main)) = kept.first_mut() {
         main.extend(&rest);
     }
-    kept
+    (kept, split)
 }
 
 /// Whether any pixel of a mask has all of its eight neighbours in the mask.
