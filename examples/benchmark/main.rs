@@ -23,8 +23,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// One prompt for both sides.
 pub const PROMPT: &str = "a red circle left of a blue square on a white background";
 pub const CANDIDATES: usize = 16;
+/// What a prediction costs depends on the prompt and on what is seen: so many candidates are judged, each of
+/// a held-out prompt of its own, and others in every turn.
+pub const JUDGED: usize = 48;
 pub const TO_STEP: usize = 5;
-/// Where the VAE itself decodes what the probe reads.
+/// Where the VAE itself decodes what the small decoder leaves in doubt.
 pub const LATE_STEP: usize = 10;
 pub const STEPS: usize = 25;
 pub const GUIDANCE: f64 = 5.0;
@@ -139,8 +142,11 @@ fn drive() -> Result<()> {
         };
         shares.push(100.0 * (tapped - plain) / plain);
         let saved = |after| plain / TO_STEP as f64 * (STEPS - after) as f64;
-        judging.push(100.0 * ours.time(Work::Judged, seed + 750)? / saved(TO_STEP));
-        late.push(100.0 * ours.time(Work::JudgedLate, seed + 250)? / saved(LATE_STEP));
+        let mut judged = |work, seed| -> Result<f64> {
+            Ok(100.0 * ours.time(work, seed)? * CANDIDATES as f64 / JUDGED as f64)
+        };
+        judging.push(judged(Work::Judged, seed + 750)? / saved(TO_STEP));
+        late.push(judged(Work::JudgedLate, seed + 250)? / saved(LATE_STEP));
     }
     println!("\nwhat the tap adds to a step that is tapped");
     println!("  share      {}", spread(&shares[1..], "%"));

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::Device;
-use foreseed::backbones::{Backbone, Facts, TapRequest};
+use foreseed::backbones::{Backbone, Facts, TapRequest, Word};
 use foreseed::candidate::{Candidate, Seed, Settings};
 use foreseed::engine::{Engine, Event, Limits, Work};
 use foreseed::models::{ModelOptions, Models};
 use foreseed::probe::{Look, Probe};
 use foreseed::sampling::Observation;
 use foreseed::scorers;
+use foreseed::world::{self, Split};
 use rayon::prelude::*;
 
-use crate::{CANDIDATES, GUIDANCE, LATE_STEP, PROMPT, Result, STEPS, TO_STEP};
+use crate::{CANDIDATES, GUIDANCE, JUDGED, LATE_STEP, PROMPT, Result, STEPS, TO_STEP};
 
 /// Does what each line on stdin asks for until there is none.
 pub fn serve() -> Result<()> {
@@ -53,13 +54,16 @@ pub fn serve() -> Result<()> {
             },
         };
         let work = work(job, &name, seed.parse()?, &facts, tap)?;
+        let prompts: Vec<String> = work.candidates.iter().map(|c| c.prompt.clone()).collect();
         let began = Instant::now();
         let seen = runtime.block_on(finish(&engine, work))?;
         let mut seconds = began.elapsed().as_secs_f64();
         if job.starts_with("judged") {
             let probe = probe.ok_or("no probe was trained for this model")?;
+            let words = prompts.iter().map(|prompt| backbone.words(prompt));
+            let words = words.collect::<foreseed::Result<Vec<_>>>()?;
             let began = Instant::now();
-            judge(backbone.as_ref(), &probe, &seen)?;
+            judge(backbone.as_ref(), &probe, (&prompts, &words), &seen)?;
             seconds = began.elapsed().as_secs_f64();
         }
         println!(
@@ -79,7 +83,7 @@ fn work(job: &str, model: &str, seed: u32, facts: &Facts, tap: TapRequest) -> Re
         width: facts.default_width,
         height: facts.default_height,
     };
-    let candidates = |count: u32| {
+    let candidates = |count: u32| -> Vec<Candidate> {
         (0..count)
             .map(|i| Candidate {
                 prompt: PROMPT.to_owned(),
@@ -87,6 +91,22 @@ fn work(job: &str, model: &str, seed: u32, facts: &Facts, tap: TapRequest) -> Re
                 settings: settings.clone(),
             })
             .collect()
+    };
+    let judged = |at: usize| {
+        let prompts = world::prompts(Split::HeldOut, JUDGED, u64::from(seed));
+        let mut candidates = candidates(JUDGED as u32);
+        for (candidate, prompt) in candidates.iter_mut().zip(prompts) {
+            candidate.prompt = prompt.text;
+        }
+        Work {
+            candidates,
+            to_step: at,
+            observe_at: vec![at],
+            tap: tap.clone(),
+            glimpse: false,
+            picture: false,
+            purse: None,
+        }
     };
     let many = |to_step, observe_at, tap| Work {
         candidates: candidates(CANDIDATES as u32),
@@ -98,8 +118,9 @@ fn work(job: &str, model: &str, seed: u32, facts: &Facts, tap: TapRequest) -> Re
         purse: None,
     };
     Ok(match job {
-        "candidates" | "judged" => many(TO_STEP, vec![TO_STEP], tap),
-        "judged-late" => many(LATE_STEP, vec![LATE_STEP], tap),
+        "candidates" => many(TO_STEP, vec![TO_STEP], tap),
+        "judged" => judged(TO_STEP),
+        "judged-late" => judged(LATE_STEP),
         "plain" => many(TO_STEP, vec![], TapRequest::default()),
         "tapped" => many(TO_STEP, (1..=TO_STEP).collect(), tap),
         "render" => Work {
@@ -116,7 +137,7 @@ fn work(job: &str, model: &str, seed: u32, facts: &Facts, tap: TapRequest) -> Re
 }
 
 /// Does it all; what was observed on the way.
-async fn finish(engine: &Engine, work: Work) -> Result<Vec<Arc<Observation>>> {
+async fn finish(engine: &Engine, work: Work) -> Result<Vec<(usize, Arc<Observation>)>> {
     let wanted = work.candidates.len() * work.to_step;
     let mut running = engine.submit(work)?;
     let (mut steps, mut seen) = (0, Vec::new());
@@ -126,7 +147,7 @@ async fn finish(engine: &Engine, work: Work) -> Result<Vec<Arc<Observation>>> {
                 return Err("a step came out of the cache: the time would mean nothing".into());
             }
             Event::Stepped { .. } => steps += 1,
-            Event::Observed { observation, .. } => seen.push(observation),
+            Event::Observed { index, observation } => seen.push((index, observation)),
             _ => {}
         }
     }
@@ -137,8 +158,12 @@ async fn finish(engine: &Engine, work: Work) -> Result<Vec<Arc<Observation>>> {
 }
 
 /// What a prediction does with each observation: the preview decoded and scored, the probe asked.
-fn judge(backbone: &dyn Backbone, probe: &Probe, seen: &[Arc<Observation>]) -> Result<()> {
-    let words = backbone.words(PROMPT)?;
+fn judge(
+    backbone: &dyn Backbone,
+    probe: &Probe,
+    (prompts, words): (&[String], &[Vec<Word>]),
+    seen: &[(usize, Arc<Observation>)],
+) -> Result<()> {
     let metric = probe
         .card()
         .preview
@@ -147,14 +172,15 @@ fn judge(backbone: &dyn Backbone, probe: &Probe, seen: &[Arc<Observation>]) -> R
     // The shipped probe's, which has no files.
     let scorer = scorers::load(&metric, Vec::new(), &Device::Cpu)?;
     seen.par_iter()
-        .map(|observation| {
+        .map(|(index, observation)| {
+            let prompt = &prompts[*index];
             let decoding = probe.card().previews;
             let shown = decoding.shown(observation)?;
             let shown = (&shown, observation.steps_done);
-            let scored = decoding.score(backbone, scorer.as_ref(), PROMPT, shown)?;
+            let scored = decoding.score(backbone, scorer.as_ref(), prompt, shown)?;
             probe.predict(&[Look {
                 observation,
-                words: &words,
+                words: &words[*index],
                 preview: Some(&scored),
             }])
         })

@@ -133,6 +133,10 @@ impl Conformal {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepCalibration {
     pub step: usize,
+    /// How many of the design's networks, the first ones, are asked; `None`: all. Late, where a preview says
+    /// nearly all, one says as much as several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub networks: Option<usize>,
     /// `None` in files from before it was fitted.
     #[serde(default)]
     pub anchor: Option<Anchor>,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::features::Layout;
 use super::manifest::Manifest;
 use super::shard::Group;
+use super::split::{Side, side_of};
 use super::stats;
 use crate::{Error, Result, scorers};
 
@@ -64,6 +65,12 @@ impl Collected {
                 "Make some with `foreseed probe collect`",
             )),
         }
+    }
+
+    /// The groups whose scenes lie on one side.
+    pub fn on(&self, side: Side) -> Vec<&Group> {
+        let groups = self.groups.iter();
+        groups.filter(|g| side_of(&g.scene) == side).collect()
     }
 
     /// The layout that holds all of them.

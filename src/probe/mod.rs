@@ -39,6 +39,7 @@ pub mod train;
 pub mod unlearned;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -323,31 +324,31 @@ impl Probe {
 
     /// The calibrated prediction of one of the designs in the file.
     pub fn predict_by(&self, design: Design, features: &Features) -> Result<Prediction> {
-        let raw = self.raw(design, None, features)?;
         // A glimpse is calibrated by the step that it looks into.
         let step = features.seen.at_step();
         let calibration = self.calibration(design, step);
+        let asked = calibration.and_then(|c| c.networks);
+        let raw = self.raw(design, 0..asked.unwrap_or(usize::MAX), features)?;
         Ok(self.calibrated(raw, calibration, features.text.words.as_slice()))
     }
 
     /// The expected quality by a single network, to tell how much a training seed matters.
     pub fn quality_by(&self, design: Design, network: usize, features: &Features) -> Result<f64> {
-        let raw = self.raw(design, Some(network), features)?;
+        let raw = self.raw(design, network..network + 1, features)?;
         let calibration = self.calibration(design, features.seen.at_step());
         Ok(self.quality(&raw, calibration.and_then(|c| c.anchor)))
     }
 
+    /// What some of the networks of a design say, as many of them as there are.
     pub(crate) fn raw(
         &self,
         design: Design,
-        network: Option<usize>,
+        asked: Range<usize>,
         features: &Features,
     ) -> Result<Raw> {
         let nets = self.nets.get(&design).map(Vec::as_slice).unwrap_or(&[]);
-        let nets = match network {
-            Some(one) => nets.get(one..one + 1).unwrap_or(&[]),
-            None => nets,
-        };
+        let end = asked.end.min(nets.len());
+        let nets = nets.get(asked.start..end).unwrap_or(&[]);
         if nets.is_empty() {
             return Err(Error::Internal(format!(
                 "this probe file has no {}",
@@ -412,7 +413,7 @@ impl Probe {
         &self,
         raw: Raw,
         calibration: Option<&StepCalibration>,
-        words: &[std::ops::Range<usize>],
+        words: &[Range<usize>],
     ) -> Prediction {
         let platt = calibration.and_then(|c| c.words);
         // No scorer ever had a verdict on a word: the networks learned nothing of them.

@@ -95,11 +95,14 @@ pub fn picture(backbone: &dyn Backbone, latents: &Tensor) -> Result<RgbImage> {
 pub fn rgb(image: &Tensor) -> Result<RgbImage> {
     let image = image.squeeze(0)?.to_dtype(DType::F32)?;
     let (_, height, width) = image.dims3()?;
-    let values = image.permute((1, 2, 0))?.flatten_all()?.to_vec1::<f32>()?;
-    let bytes = values
-        .into_iter()
-        .map(|v| nearest((v * 255.0).clamp(0.0, 255.0)))
-        .collect();
+    let values = image.flatten_all()?.to_vec1::<f32>()?;
+    let area = height * width;
+    let mut bytes = vec![0; values.len()];
+    for (pixel, own) in bytes.chunks_exact_mut(3).enumerate() {
+        for (channel, byte) in own.iter_mut().enumerate() {
+            *byte = nearest((values[channel * area + pixel] * 255.0).clamp(0.0, 255.0));
+        }
+    }
     RgbImage::from_raw(width as u32, height as u32, bytes)
         .ok_or_else(|| Error::Internal(format!("{width}×{height} pixels that are no picture")))
 }

@@ -11,7 +11,7 @@ use super::net::{Design, Inputs, Net};
 use super::shard::{Collected, Group};
 use super::split::{Side, side_of};
 use super::synthetic;
-use super::train::{TrainOptions, train};
+use super::train::{TrainOptions, calibrate_anew, train};
 use super::*;
 
 fn collected(prompts: usize) -> Collected {
@@ -145,9 +145,13 @@ fn a_killed_fit_goes_on_to_the_same_bits() {
 }
 
 fn trained(collected: &Collected, epochs: usize) -> (Probe, tempfile::TempDir) {
+    trained_by(collected, epochs, 1)
+}
+
+fn trained_by(collected: &Collected, epochs: usize, networks: usize) -> (Probe, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let options = TrainOptions {
-        networks: 1,
+        networks,
         fit: options(epochs),
         range: Some([0.0, 1.0]),
         checkpoints: None,
@@ -190,6 +194,49 @@ fn a_probe_file_predicts_as_the_probe_that_wrote_it() {
     torn.truncate(bytes.len() / 2);
     assert!(Probe::from_bytes(&torn).is_err());
     assert!(Probe::from_bytes(b"").is_err());
+}
+
+#[test]
+fn networks_are_calibrated_anew_as_they_were_and_only_on_what_they_can_read() {
+    let mut collected = collected(80);
+    let (probe, folder) = trained_by(&collected, 2, 2);
+    let bytes = std::fs::read(folder.path().join("composition.safetensors")).unwrap();
+    let out = folder.path().join("again.safetensors");
+    let again = calibrate_anew(&collected, &bytes, &out).unwrap();
+    assert_eq!(std::fs::read(&out).unwrap(), bytes);
+    assert_eq!(again.card(), probe.card());
+    collected.manifest.previews.ahead = 1.0;
+    let other = calibrate_anew(&collected, &bytes, &out).unwrap();
+    assert_eq!(other.card().previews.ahead, 1.0);
+    collected.manifest.guidance += 1.0;
+    let Err(refused) = calibrate_anew(&collected, &bytes, &out) else {
+        panic!("another guidance");
+    };
+    assert!(refused.to_string().contains("the settings"), "{refused}");
+}
+
+#[test]
+fn only_as_many_networks_are_asked_as_a_step_needs() {
+    let collected = collected(80);
+    let (_, folder) = trained_by(&collected, 2, 2);
+    let bytes = std::fs::read(folder.path().join("composition.safetensors")).unwrap();
+    let (mut header, weights) = file::read(&bytes).unwrap();
+    let quality = |asked: Option<usize>, header: &mut file::Header| {
+        for member in &mut header.members {
+            for calibration in &mut member.calibration {
+                calibration.networks = asked;
+            }
+        }
+        let probe = Probe::from_bytes(&file::write(header, &weights).unwrap()).unwrap();
+        let features = collected.groups[0].features(0, 1).unwrap();
+        let first = probe.quality_by(Design::Probe, 0, &features).unwrap();
+        let said = probe.predict_by(Design::Probe, &features).unwrap().quality;
+        (said, first)
+    };
+    let (all, first) = quality(None, &mut header);
+    assert_ne!(all, first);
+    assert_eq!(quality(Some(9), &mut header), (all, first));
+    assert_eq!(quality(Some(1), &mut header), (first, first));
 }
 
 #[test]

@@ -11,12 +11,13 @@ use serde_json::json;
 
 use super::anchor::{Anchor, Anchored};
 use super::calibration::{Conformal, Platt, StepCalibration};
+use super::features::Layout;
 use super::file::{self, Header, Member};
 use super::fit::{FitOptions, FitProgress, Fitted, Task};
 use super::net::Design;
 use super::shard::{Collected, Group};
 use super::shares::Shares;
-use super::split::{Side, side_of};
+use super::split::Side;
 use super::{Probe, ProbeCard, Raw, stats};
 use crate::pictures::write_whole;
 use crate::{Error, Result};
@@ -45,10 +46,7 @@ pub fn train(
 ) -> Result<Probe> {
     let manifest = &collected.manifest;
     let layout = collected.layout()?;
-    let of = |side: Side| -> Vec<&Group> {
-        let groups = collected.groups.iter();
-        groups.filter(|g| side_of(&g.scene) == side).collect()
-    };
+    let of = |side: Side| collected.on(side);
     let (training, validation) = (of(Side::Train), of(Side::Validation));
     let calibration = of(Side::Calibration);
     if calibration.is_empty() {
@@ -100,7 +98,6 @@ pub fn train(
         task.fit(&fit, &|progress| report(design, seed, progress))
     })?;
 
-    let trajectories = |groups: &[&Group]| groups.iter().map(|g| g.scores.len()).sum::<usize>();
     let validated = |design: Design| -> serde_json::Value {
         let own = jobs.iter().zip(&fitted).filter(|(job, _)| job.0 == design);
         let all: Vec<&Fitted> = own.map(|(_, fitted)| fitted).collect();
@@ -111,7 +108,7 @@ pub fn train(
             "epochs": all.iter().map(|f| f.epochs).collect::<Vec<_>>(),
         })
     };
-    let mut header = Header {
+    let header = Header {
         format: Header::FORMAT,
         card: ProbeCard {
             id: String::new(),
@@ -130,14 +127,8 @@ pub fn train(
             preview: manifest.preview.clone(),
             previews: manifest.previews,
             measured: json!({
-                "trained_on": {
-                    "prompts": training.len(),
-                    "trajectories": trajectories(&training),
-                },
-                "calibrated_on": {
-                    "prompts": calibration.len(),
-                    "trajectories": trajectories(&calibration),
-                },
+                "trained_on": counted(&training),
+                "calibrated_on": counted(&calibration),
                 "validation_mean_over_steps": {
                     "probe": validated(Design::Probe),
                     "glimpse": validated(Design::Glimpse),
@@ -164,28 +155,134 @@ pub fn train(
         .zip(&fitted)
         .map(|(job, fitted)| (*job, fitted.weights.clone()))
         .collect();
-    // Calibrated as it will be read: from the weights that the file holds, in f16.
-    let uncalibrated = Probe::from_bytes(&file::write(&header, &weights)?)?;
+    finish(header, &weights, (&validation, &calibration), out)
+}
+
+/// Fits only what the networks of a probe file mean: how many of them are asked after which step, and the
+/// calibration of what they say. For previews that are made in another way than those they were trained on,
+/// or more scenes to calibrate on.
+pub fn calibrate_anew(collected: &Collected, bytes: &[u8], out: &Path) -> Result<Probe> {
+    let (mut header, weights) = file::read(bytes)?;
+    let manifest = &collected.manifest;
+    let layout = collected.layout()?;
+    let card = &header.card;
+    // All but how previews are made, and what only these prompts decide.
+    let asked = [
+        (
+            "the model",
+            format!("{:?}", (&card.model_name, &card.model_fingerprint)),
+        ),
+        ("the metric", format!("{:?}", (&card.metric, &card.preview))),
+        (
+            "the steps",
+            format!("{:?} of {}", card.at_steps, card.steps),
+        ),
+        (
+            "the settings",
+            format!(
+                "{:?}",
+                (&card.sampler, card.guidance, card.width, card.height)
+            ),
+        ),
+        ("what is tapped", format!("{:?}", tapped(&header.layout))),
+    ];
+    let given = [
+        format!("{:?}", (&manifest.model_name, &manifest.model_fingerprint)),
+        format!("{:?}", (&manifest.metric, &manifest.preview)),
+        format!("{:?} of {}", manifest.at_steps, manifest.steps),
+        format!(
+            "{:?}",
+            (
+                &manifest.sampler,
+                manifest.guidance,
+                manifest.width,
+                manifest.height
+            )
+        ),
+        format!("{:?}", tapped(&layout)),
+    ];
+    for ((name, asked), given) in asked.iter().zip(&given) {
+        if asked != given {
+            return Err(Error::invalid(
+                "networks_of",
+                format!("the probe has {asked} for {name}, what was collected {given}"),
+                "Collect under the settings that the probe was trained for",
+            ));
+        }
+    }
+    let of = |side: Side| collected.on(side);
+    let (validation, calibration) = (of(Side::Validation), of(Side::Calibration));
+    if validation.is_empty() || calibration.is_empty() {
+        return Err(Error::invalid(
+            "data",
+            format!(
+                "{} prompts to choose by and {} to calibrate on",
+                validation.len(),
+                calibration.len()
+            ),
+            "Collect more scenes: a tenth of them each is for that",
+        ));
+    }
+    header.card.previews = manifest.previews;
+    if let Some(measured) = header.card.measured.as_object_mut() {
+        measured.insert("calibrated_on".into(), counted(&calibration));
+    }
+    finish(header, &weights, (&validation, &calibration), out)
+}
+
+/// What of a layout the networks' shapes depend on; the keys beyond a probe's are cut off.
+fn tapped(layout: &Layout) -> (&[String], [usize; 5], bool) {
+    let widths = [
+        layout.text_dim,
+        layout.pooled_dim,
+        layout.x0_channels,
+        layout.middle_channels,
+        layout.early,
+    ];
+    (&layout.blocks, widths, layout.preview)
+}
+
+/// How much some groups are.
+fn counted(groups: &[&Group]) -> serde_json::Value {
+    json!({
+        "prompts": groups.len(),
+        "trajectories": groups.iter().map(|g| g.scores.len()).sum::<usize>(),
+    })
+}
+
+/// Calibrates, and writes the file.
+fn finish(
+    mut header: Header,
+    weights: &file::Weights,
+    (validation, calibration): (&[&Group], &[&Group]),
+    out: &Path,
+) -> Result<Probe> {
     for member in &mut header.members {
-        for (index, &step) in manifest.at_steps.iter().enumerate() {
+        member.calibration.clear();
+    }
+    // Calibrated as it will be read: from the weights that the file holds, in f16.
+    let uncalibrated = Probe::from_bytes(&file::write(&header, weights)?)?;
+    let at_steps = header.card.at_steps.clone();
+    for member in &mut header.members {
+        for (index, &step) in at_steps.iter().enumerate() {
             member.calibration.push(calibrate(
                 &uncalibrated,
-                member.design,
-                (&validation, &calibration),
+                member,
+                (validation, calibration),
                 (index, step),
             )?);
         }
     }
-    let bytes = file::write(&header, &weights)?;
+    let bytes = file::write(&header, weights)?;
     let probe = Probe::from_bytes(&bytes)?;
     write_whole(out, &bytes)?;
     Ok(probe)
 }
 
-/// All candidates of some prompts, and what a design's networks say of them.
+/// All candidates of some prompts, and what the first `asked` of a design's networks say of them.
 fn raw_of<'a>(
     probe: &Probe,
-    design: Design,
+    (design, asked): (Design, usize),
     groups: &[&'a Group],
     index: usize,
 ) -> Result<Vec<(&'a Group, usize, Raw)>> {
@@ -195,46 +292,94 @@ fn raw_of<'a>(
         .collect();
     rows.par_iter()
         .map(|&(group, seed)| {
-            let raw = probe.raw(design, None, &group.features(seed, index)?)?;
+            let raw = probe.raw(design, 0..asked, &group.features(seed, index)?)?;
             Ok((group, seed, raw))
         })
         .collect()
 }
 
-/// How far the preview stands: chosen, as the epoch was, on the validating scenes.
+/// What the networks and the previews say of some groups, and what was measured.
+fn anchored(
+    probe: &Probe,
+    member: (Design, usize),
+    groups: &[&Group],
+    index: usize,
+) -> Result<Vec<(Vec<Option<f64>>, Vec<f64>, Vec<f64>)>> {
+    let mut rows = raw_of(probe, member, groups, index)?.into_iter();
+    let each = groups.iter().map(|group| {
+        let own = rows.by_ref().take(group.scores.len());
+        let (previews, said) = own
+            .map(|(_, _, raw)| (raw.preview, probe.quality(&raw, None)))
+            .unzip();
+        (previews, said, group.scores.clone())
+    });
+    Ok(each.collect())
+}
+
+/// How far the preview stands, where there is one, and how well the networks so held order: chosen, as the
+/// epoch was, on the validating scenes.
 fn anchor(
     probe: &Probe,
-    design: Design,
+    member: (Design, usize),
     validation: &[&Group],
     index: usize,
-) -> Result<Option<Anchor>> {
-    let rows = raw_of(probe, design, validation, index)?;
-    let said: Option<Vec<(f64, f64)>> = rows
+) -> Result<(Option<Anchor>, f64)> {
+    let groups = anchored(probe, member, validation, index)?;
+    let seen: Option<Vec<Anchored>> = groups
         .iter()
-        .map(|(_, _, raw)| Some((raw.preview?, probe.quality(raw, None))))
-        .collect();
-    let Some(mut said) = said.filter(|said| !said.is_empty()) else {
-        return Ok(None);
-    };
-    let groups: Vec<Anchored> = validation
-        .iter()
-        .map(|group| {
-            let rest = said.split_off(group.scores.len());
-            let (previews, qualities) = std::mem::replace(&mut said, rest).into_iter().unzip();
-            (previews, qualities, group.scores.clone())
+        .map(|(previews, said, measured)| {
+            let previews: Option<Vec<f64>> = previews.iter().copied().collect();
+            Some((previews?, said.clone(), measured.clone()))
         })
         .collect();
-    Ok(Some(Anchor::fit(&groups, probe.unit())))
+    let anchor = seen
+        .filter(|seen| !seen.is_empty())
+        .map(|seen| Anchor::fit(&seen, probe.unit()));
+    let pairs: Vec<(Vec<f64>, Vec<f64>)> = groups
+        .into_iter()
+        .map(|(previews, said, measured)| {
+            let held = previews.iter().zip(said);
+            let held = held.map(|(preview, said)| match (anchor, preview) {
+                (Some(anchor), Some(preview)) => anchor.apply(*preview, said),
+                _ => said,
+            });
+            (held.collect(), measured)
+        })
+        .collect();
+    let all = |part: fn(&(Vec<f64>, Vec<f64>)) -> &Vec<f64>| -> Vec<f64> {
+        pairs.iter().flat_map(|pair| part(pair).clone()).collect()
+    };
+    let worth = stats::spearman(&all(|p| &p.0), &all(|p| &p.1)) + stats::within(&pairs);
+    Ok((anchor, worth))
 }
+
+/// Fewer networks are asked where that costs no more of the two correlations' sum: about what another training
+/// seed does to it.
+const AS_GOOD: f64 = 0.005;
 
 fn calibrate(
     probe: &Probe,
-    design: Design,
+    member: &Member,
     (validation, groups): (&[&Group], &[&Group]),
     (index, step): (usize, usize),
 ) -> Result<StepCalibration> {
-    let anchor = anchor(probe, design, validation, index)?;
-    let rows = raw_of(probe, design, groups, index)?;
+    let design = member.design;
+    let mut asked = member.networks;
+    let (mut anchor, all) = self::anchor(probe, (design, asked), validation, index)?;
+    // The baselines keep all of theirs: they are not what has to be quick.
+    let fewer = 1..if design.learns_all() { asked } else { 1 };
+    for number in fewer {
+        let (own, worth) = self::anchor(probe, (design, number), validation, index)?;
+        tracing::debug!(
+            "{} at step {step}: {worth:.4} by {number} of {asked}, {all:.4} by all",
+            design.name()
+        );
+        if worth >= all - AS_GOOD {
+            (asked, anchor) = (number, own);
+            break;
+        }
+    }
+    let rows = raw_of(probe, (design, asked), groups, index)?;
     let measured: Vec<f64> = rows.iter().map(|(g, seed, _)| g.scores[*seed]).collect();
     let predicted: Vec<f64> = rows
         .iter()
@@ -274,6 +419,7 @@ fn calibrate(
     let square = errors.iter().map(|e| e * e).sum::<f64>() / errors.len().max(1) as f64;
     Ok(StepCalibration {
         step,
+        networks: (asked < member.networks).then_some(asked),
         anchor,
         shares: Shares::fit(&residuals),
         error: Some(square.sqrt()),

@@ -83,8 +83,8 @@ impl Conv2d {
         Self::new(weight, bias, (stride, padding))
     }
 
-    /// `weight`: (out, in, k, k).
-    fn new(weight: Tensor, bias: Tensor, (stride, padding): (usize, usize)) -> Result<Self> {
+    /// From a weight (out, in, k, k) and a bias (out) at hand.
+    pub fn new(weight: Tensor, bias: Tensor, (stride, padding): (usize, usize)) -> Result<Self> {
         let (outputs, inputs, kernel, _) = weight.dims4()?;
         let weights = if cpu::applies_to(&weight) {
             let area = kernel * kernel;

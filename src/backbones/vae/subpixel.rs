@@ -10,6 +10,7 @@ use crate::Result;
 use crate::backbones::files::ModelFiles;
 use crate::backbones::layers::activation::Activation;
 use crate::backbones::layers::conv::Conv2d;
+use crate::backbones::layers::cpu;
 use crate::backbones::layers::linear::Linear;
 use crate::backbones::weights::Weights;
 
@@ -104,11 +105,36 @@ impl SubPixelDecoder {
         let x = self.out.forward(&x)?.to_dtype(DType::F32)?;
         let (rows, height, width, _) = x.dims4()?;
         let pixels = self.pixels;
+        let shape = [rows, COLOURS, height * pixels, width * pixels];
+        if cpu::applies_to(&x) {
+            return cpu::with_values(&x, |values| {
+                cpu::tensor(&shape, |out| lay_out(values, (height, width), pixels, out))
+            })?;
+        }
         let x = x
             .reshape(&[rows, height, width, COLOURS, pixels, pixels][..])?
             .permute([0, 3, 1, 4, 2, 5])?
             .contiguous()?
-            .reshape((rows, COLOURS, height * pixels, width * pixels))?;
+            .reshape(&shape)?;
         Ok(((x * 2.0)? - 1.0)?)
+    }
+}
+
+/// Cells (rows, height, width, colours × pixels × pixels), 0 to 1, as images (rows, colours, height × pixels,
+/// width × pixels), −1 to 1.
+fn lay_out(cells: &[f32], (height, width): (usize, usize), pixels: usize, out: &mut [f32]) {
+    let line = width * pixels;
+    for (at, out) in out.chunks_exact_mut(line).enumerate() {
+        let (image, y) = (at / (height * pixels), at % (height * pixels));
+        let (row, colour) = (image / COLOURS, image % COLOURS);
+        let first = (row * height + y / pixels) * width;
+        let within = (colour * pixels + y % pixels) * pixels;
+        for (x, out) in out.chunks_exact_mut(pixels).enumerate() {
+            let cell = (first + x) * COLOURS * pixels * pixels;
+            let own = &cells[cell + within..][..pixels];
+            for (out, value) in out.iter_mut().zip(own) {
+                *out = 2.0 * value - 1.0;
+            }
+        }
     }
 }

@@ -1,14 +1,15 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::super::{Globals, output};
 use super::{bar, history};
 use crate::foresight::measure;
+use crate::probe::Probe;
 use crate::probe::fit::FitOptions;
 use crate::probe::net::Design;
 use crate::probe::shard::{Collected, Manifest};
-use crate::probe::train::{TrainOptions, train};
+use crate::probe::train::{TrainOptions, calibrate_anew, train};
 use crate::{Error, Result};
 
 #[derive(Debug, clap::Args)]
@@ -30,6 +31,11 @@ pub struct Args {
     /// At or above this score a picture is good. Default: the metric's own threshold.
     #[arg(long, value_name = "SCORE")]
     good: Option<f64>,
+
+    /// Keep the networks of this probe file, and fit only how many of them are asked after which step and what
+    /// their answers mean: for more scenes to calibrate on, or previews that are made in another way.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["networks", "seed", "epochs", "patience", "rate", "batch", "checkpoints"])]
+    networks_of: Option<PathBuf>,
 
     /// Networks of each design, each from a seed of its own; their answers are averaged.
     #[arg(long, value_name = "N", default_value_t = 3)]
@@ -94,6 +100,10 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
             "Name the probe file to write",
         ));
     }
+    if let Some(path) = &args.networks_of {
+        let bytes = std::fs::read(path).map_err(Error::file(path))?;
+        return say(&calibrate_anew(&collected, &bytes, &out)?, &out, globals);
+    }
     let options = TrainOptions {
         networks: args.networks,
         fit: FitOptions {
@@ -129,6 +139,11 @@ pub fn run(args: Args, globals: &Globals) -> Result<()> {
         bar.set_message(line);
     })?;
     bar.finish_and_clear();
+    say(&probe, &out, globals)
+}
+
+/// What a probe was measured to be, and where it lies.
+fn say(probe: &Probe, out: &Path, globals: &Globals) -> Result<()> {
     if globals.json {
         return output::print_json(probe.card());
     }

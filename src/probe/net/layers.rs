@@ -12,6 +12,7 @@ use super::super::file::wrong;
 use super::super::random::Random;
 use super::ops::{AddRows, Normalize, Unfold};
 use crate::backbones::layers::activation::Activation;
+use crate::backbones::layers::conv::Conv2d;
 use crate::backbones::layers::linear;
 use crate::{Error, Result};
 
@@ -152,7 +153,11 @@ impl Norm {
 }
 
 /// A 3×3 convolution with zero padding.
-pub struct Conv3(Linear);
+pub struct Conv3 {
+    unfolded: Linear,
+    /// The same, without an unfolded input and without a gradient.
+    fixed: Option<Conv2d>,
+}
 
 impl Conv3 {
     pub fn new(
@@ -161,17 +166,22 @@ impl Conv3 {
         (inputs, outputs): (usize, usize),
         gain: f64,
     ) -> Result<Self> {
-        Ok(Self(Linear::new(
-            weights,
-            name,
-            (9 * inputs, outputs),
-            gain,
-        )?))
+        let unfolded = Linear::new(weights, name, (9 * inputs, outputs), gain)?;
+        let convolution = || -> Result<Conv2d> {
+            let weight = unfolded.weight.reshape((3, 3, inputs, outputs))?;
+            let weight = weight.permute((3, 2, 0, 1))?.contiguous()?;
+            Conv2d::new(weight, unfolded.bias.clone(), (1, 1))
+        };
+        let fixed = weights.are_fixed().then(convolution).transpose()?;
+        Ok(Self { unfolded, fixed })
     }
 
     /// (rows, height, width, channels) → the same with other channels
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.0.forward(&x.contiguous()?.apply_op1(Unfold)?)
+        match &self.fixed {
+            Some(fixed) => fixed.forward(x),
+            None => self.unfolded.forward(&x.contiguous()?.apply_op1(Unfold)?),
+        }
     }
 }
 
@@ -221,7 +231,7 @@ mod tests {
         let x = Tensor::randn(0f32, 1.0, (2, 4, 6, 3), &Device::Cpu).unwrap();
         let ours = conv.forward(&x).unwrap();
         let kernel = conv
-            .0
+            .unfolded
             .weight
             .reshape((3, 3, 3, 5))
             .and_then(|k| k.permute((3, 2, 0, 1)))

@@ -63,6 +63,48 @@ fn renders_of_the_true_scene_score_at_least_95_hundredths() {
 }
 
 #[test]
+fn what_is_near_to_being_read_otherwise_is_in_doubt() {
+    // Of pictures that differ by a blur, those scored otherwise were in more doubt.
+    let (mut doubts, mut other) = (Vec::new(), Vec::new());
+    for (i, prompt) in all_splits(400, 21).iter().enumerate() {
+        let soft = blurred(&draw(&laid_out(&prompt.scene, i as u64), 64));
+        let score = |image: &RgbImage| Composition.score(&prompt.text, image).unwrap();
+        let (once, twice) = (score(&soft), score(&blurred(&soft)));
+        let doubt = once.doubt.expect("this scorer knows");
+        assert!((0.0..=1.0).contains(&doubt));
+        doubts.push(doubt);
+        other.push(once.value != twice.value);
+    }
+    let auc = crate::probe::stats::auc(&doubts, &other);
+    let share = other.iter().filter(|other| **other).count();
+    assert!(share > 10 && auc > 0.8, "{share} otherwise, AUC {auc}");
+}
+
+#[test]
+fn a_part_of_another_colour_that_is_almost_an_object_is_a_sign() {
+    let mut image = RgbImage::from_pixel(64, 64, image::Rgb([255; 3]));
+    let paint = |colour: Colour| image::Rgb(render::paint(colour));
+    for (x, y) in (0..400).map(|i| (20 + i % 20, 20 + i / 20)) {
+        image.put_pixel(x, y, paint(Colour::Red));
+    }
+    assert_eq!(reader::read(&image).open.split, 0.0);
+    // 120 of the 280 that are left would be one of its own: three tenths of the bigger part.
+    let mut split = |lines: u32| {
+        for (x, y) in (0..20 * lines).map(|i| (20 + i % 20, 20 + i / 20)) {
+            image.put_pixel(x, y, paint(Colour::Blue));
+        }
+        let sight = reader::read(&image);
+        (sight.objects.len(), sight.open.split)
+    };
+    let (objects, near) = split(4);
+    assert_eq!(objects, 1);
+    assert!((near - 80.0 / 96.0).abs() < 1e-9, "{near}");
+    let (objects, near) = split(5);
+    assert_eq!(objects, 2);
+    assert!((near - 90.0 / 100.0).abs() < 1e-9, "{near}");
+}
+
+#[test]
 fn softness_does_not_count() {
     let scores: Vec<f64> = all_splits(80, 12)
         .iter()

@@ -123,8 +123,8 @@ vectorized! {
     }
 }
 
-/// A sum in sixteen running parts: floating-point addition is not reordered by the compiler, so
-/// one running sum would not become vector instructions.
+/// A sum in sixteen running parts, which are added up by halves: floating-point addition is not reordered by
+/// the compiler, so one running sum would not become vector instructions.
 #[inline(always)]
 pub fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     const PARTS: usize = 16;
@@ -136,5 +136,21 @@ pub fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
             *part += f(*v);
         }
     }
-    rest.iter().map(|v| f(*v)).sum::<f32>() + parts.iter().sum::<f32>()
+    let half = rest.chunks_exact(PARTS / 2);
+    let last = half.remainder();
+    for chunk in half {
+        for (part, v) in parts.iter_mut().zip(chunk) {
+            *part += f(*v);
+        }
+    }
+    let mut eight = [0f32; 8];
+    for (i, sum) in eight.iter_mut().enumerate() {
+        *sum = parts[i] + parts[i + 8];
+    }
+    let mut four = [0f32; 4];
+    for (i, sum) in four.iter_mut().enumerate() {
+        *sum = eight[i] + eight[i + 4];
+    }
+    let last = last.iter().map(|v| f(*v)).sum::<f32>();
+    (four[0] + four[2]) + (four[1] + four[3]) + last
 }

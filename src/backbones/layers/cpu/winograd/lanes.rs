@@ -1,23 +1,18 @@
 //! A few channels' numbers at once. Written out, without closures over arrays: what the standard library
 //! makes of those is not compiled for the vectors that are at hand.
 
-/// Channels that are transformed together.
-pub const LANES: usize = 8;
-
-/// One number of each of some channels.
-pub type Lanes = [f32; LANES];
-
-pub const ZERO: Lanes = [0.0; LANES];
+/// One number of each of some channels, which are transformed together.
+pub type Lanes<const L: usize> = [f32; L];
 
 #[inline(always)]
-pub fn load(from: &[f32], at: usize) -> Lanes {
-    let mut lanes = ZERO;
-    lanes.copy_from_slice(&from[at..at + LANES]);
+pub fn load<const L: usize>(from: &[f32], at: usize) -> Lanes<L> {
+    let mut lanes = [0.0; L];
+    lanes.copy_from_slice(&from[at..at + L]);
     lanes
 }
 
 #[inline(always)]
-pub fn plus(mut x: Lanes, y: Lanes) -> Lanes {
+pub fn plus<const L: usize>(mut x: Lanes<L>, y: Lanes<L>) -> Lanes<L> {
     for (x, y) in x.iter_mut().zip(&y) {
         *x += y;
     }
@@ -25,7 +20,7 @@ pub fn plus(mut x: Lanes, y: Lanes) -> Lanes {
 }
 
 #[inline(always)]
-pub fn minus(mut x: Lanes, y: Lanes) -> Lanes {
+pub fn minus<const L: usize>(mut x: Lanes<L>, y: Lanes<L>) -> Lanes<L> {
     for (x, y) in x.iter_mut().zip(&y) {
         *x -= y;
     }
@@ -33,7 +28,7 @@ pub fn minus(mut x: Lanes, y: Lanes) -> Lanes {
 }
 
 #[inline(always)]
-pub fn times(mut x: Lanes, factor: f32) -> Lanes {
+pub fn times<const L: usize>(mut x: Lanes<L>, factor: f32) -> Lanes<L> {
     for x in &mut x {
         *x *= factor;
     }

@@ -2,7 +2,7 @@
 //! digits; those of the second multiply by up to 8 and divide by up to 24, which costs one of them.
 
 use super::super::vectorized;
-use super::lanes::{LANES, Lanes, ZERO, load, minus, plus, times};
+use super::lanes::{Lanes, load, minus, plus, times};
 
 /// How an output is cut into tiles, and what each is made of.
 #[derive(Debug)]
@@ -65,19 +65,19 @@ pub static FOUR: Tiling = Tiling {
 
 /// Bᵀ times a column, or B times a row.
 #[inline(always)]
-fn spread_4([a, b, c, d]: [Lanes; 4]) -> [Lanes; 4] {
+fn spread_4<const L: usize>([a, b, c, d]: [Lanes<L>; 4]) -> [Lanes<L>; 4] {
     [minus(a, c), plus(b, c), minus(c, b), minus(b, d)]
 }
 
 /// Aᵀ times a column, or A times a row.
 #[inline(always)]
-fn gather_4([a, b, c, d]: [Lanes; 4]) -> [Lanes; 2] {
+fn gather_4<const L: usize>([a, b, c, d]: [Lanes<L>; 4]) -> [Lanes<L>; 2] {
     [plus(plus(a, b), c), minus(minus(b, c), d)]
 }
 
 /// Bᵀ times a column, or B times a row.
 #[inline(always)]
-fn spread_6([a, b, c, d, e, f]: [Lanes; 6]) -> [Lanes; 6] {
+fn spread_6<const L: usize>([a, b, c, d, e, f]: [Lanes<L>; 6]) -> [Lanes<L>; 6] {
     let (sum, difference) = (minus(e, times(c, 4.0)), minus(d, times(b, 4.0)));
     let (wide, twice) = (minus(e, c), times(minus(d, b), 2.0));
     [
@@ -93,7 +93,7 @@ fn spread_6([a, b, c, d, e, f]: [Lanes; 6]) -> [Lanes; 6] {
 
 /// Aᵀ times a column, or A times a row.
 #[inline(always)]
-fn gather_6([a, b, c, d, e, f]: [Lanes; 6]) -> [Lanes; 4] {
+fn gather_6<const L: usize>([a, b, c, d, e, f]: [Lanes<L>; 6]) -> [Lanes<L>; 4] {
     let (near, apart) = (plus(b, c), minus(b, c));
     let (far, far_apart) = (plus(d, e), minus(d, e));
     [
@@ -104,61 +104,84 @@ fn gather_6([a, b, c, d, e, f]: [Lanes; 6]) -> [Lanes; 4] {
     ]
 }
 
+/// Channels are transformed by so many where they go into them evenly, else by half as many.
+pub const LANES: usize = 16;
+
 /// The two directions of a tiling's transforms; macros, since what is compiled for the vectors at hand is
 /// a function without parameters of type.
 macro_rules! transforms {
     ($into:ident, $out_of:ident, $points:literal, $side:literal, $spread:ident, $gather:ident) => {
         vectorized! {
             fn $into(d: &[f32], stride: usize, c: usize, out: &mut [f32]) {
-                let out = &mut out[..$points * $points * c];
-                for at in (0..c).step_by(LANES) {
-                    let mut columns = [[ZERO; $points]; $points];
-                    for (x, column) in columns.iter_mut().enumerate() {
-                        let mut lines = [ZERO; $points];
-                        for (y, line) in lines.iter_mut().enumerate() {
-                            *line = load(d, y * stride + x * c + at);
+                #[inline(always)]
+                fn by<const L: usize>(d: &[f32], stride: usize, c: usize, out: &mut [f32]) {
+                    let out = &mut out[..$points * $points * c];
+                    for at in (0..c).step_by(L) {
+                        let mut columns = [[[0.0; L]; $points]; $points];
+                        for (x, column) in columns.iter_mut().enumerate() {
+                            let mut lines = [[0.0; L]; $points];
+                            for (y, line) in lines.iter_mut().enumerate() {
+                                *line = load(d, y * stride + x * c + at);
+                            }
+                            *column = $spread(lines);
                         }
-                        *column = $spread(lines);
+                        for y in 0..$points {
+                            let mut row = [[0.0; L]; $points];
+                            for (value, column) in row.iter_mut().zip(&columns) {
+                                *value = column[y];
+                            }
+                            for (x, point) in $spread(row).iter().enumerate() {
+                                let to = ($points * y + x) * c + at;
+                                out[to..to + L].copy_from_slice(point);
+                            }
+                        }
                     }
-                    for y in 0..$points {
-                        let mut row = [ZERO; $points];
-                        for (value, column) in row.iter_mut().zip(&columns) {
-                            *value = column[y];
-                        }
-                        for (x, point) in $spread(row).iter().enumerate() {
-                            let to = ($points * y + x) * c + at;
-                            out[to..to + LANES].copy_from_slice(point);
-                        }
-                    }
+                }
+                match c.is_multiple_of(LANES) {
+                    true => by::<LANES>(d, stride, c, out),
+                    false => by::<{ LANES / 2 }>(d, stride, c, out),
                 }
             }
         }
 
         vectorized! {
             fn $out_of(m: &[f32], bias: &[f32], out: &mut [f32], stride: usize, pixels: usize) {
-                let n = bias.len();
-                let m = &m[..$points * $points * n];
-                for at in (0..n).step_by(LANES) {
-                    let mut columns = [[ZERO; $side]; $points];
-                    for (x, column) in columns.iter_mut().enumerate() {
-                        let mut lines = [ZERO; $points];
-                        for (y, line) in lines.iter_mut().enumerate() {
-                            *line = load(m, ($points * y + x) * n + at);
+                #[inline(always)]
+                fn by<const L: usize>(
+                    m: &[f32],
+                    bias: &[f32],
+                    out: &mut [f32],
+                    stride: usize,
+                    pixels: usize,
+                ) {
+                    let n = bias.len();
+                    let m = &m[..$points * $points * n];
+                    for at in (0..n).step_by(L) {
+                        let mut columns = [[[0.0; L]; $side]; $points];
+                        for (x, column) in columns.iter_mut().enumerate() {
+                            let mut lines = [[0.0; L]; $points];
+                            for (y, line) in lines.iter_mut().enumerate() {
+                                *line = load(m, ($points * y + x) * n + at);
+                            }
+                            *column = $gather(lines);
                         }
-                        *column = $gather(lines);
+                        let bias: Lanes<L> = load(bias, at);
+                        for (y, line) in out.chunks_mut(stride).take($side).enumerate() {
+                            let mut row = [[0.0; L]; $points];
+                            for (value, column) in row.iter_mut().zip(&columns) {
+                                *value = column[y];
+                            }
+                            let own = $gather(row);
+                            for (x, pixel) in own.into_iter().enumerate().take(pixels) {
+                                let out = &mut line[x * n + at..][..L];
+                                out.copy_from_slice(&plus(load(out, 0), plus(pixel, bias)));
+                            }
+                        }
                     }
-                    let bias = load(bias, at);
-                    for (y, line) in out.chunks_mut(stride).take($side).enumerate() {
-                        let mut row = [ZERO; $points];
-                        for (value, column) in row.iter_mut().zip(&columns) {
-                            *value = column[y];
-                        }
-                        let own = $gather(row);
-                        for (x, pixel) in own.into_iter().enumerate().take(pixels) {
-                            let out = &mut line[x * n + at..][..LANES];
-                            out.copy_from_slice(&plus(load(out, 0), plus(pixel, bias)));
-                        }
-                    }
+                }
+                match bias.len().is_multiple_of(LANES) {
+                    true => by::<LANES>(m, bias, out, stride, pixels),
+                    false => by::<{ LANES / 2 }>(m, bias, out, stride, pixels),
                 }
             }
         }
