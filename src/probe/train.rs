@@ -298,20 +298,31 @@ fn raw_of<'a>(
         .collect()
 }
 
-/// What the networks and the previews say of some groups, and what was measured.
+/// What is said of a prompt's seeds, and what was measured.
+struct Answers {
+    previews: Vec<Option<f64>>,
+    said: Vec<f64>,
+    measured: Vec<f64>,
+}
+
+/// What the networks and the previews say of some groups.
 fn anchored(
     probe: &Probe,
     member: (Design, usize),
     groups: &[&Group],
     index: usize,
-) -> Result<Vec<(Vec<Option<f64>>, Vec<f64>, Vec<f64>)>> {
+) -> Result<Vec<Answers>> {
     let mut rows = raw_of(probe, member, groups, index)?.into_iter();
     let each = groups.iter().map(|group| {
         let own = rows.by_ref().take(group.scores.len());
         let (previews, said) = own
             .map(|(_, _, raw)| (raw.preview, probe.quality(&raw, None)))
             .unzip();
-        (previews, said, group.scores.clone())
+        Answers {
+            previews,
+            said,
+            measured: group.scores.clone(),
+        }
     });
     Ok(each.collect())
 }
@@ -327,9 +338,9 @@ fn anchor(
     let groups = anchored(probe, member, validation, index)?;
     let seen: Option<Vec<Anchored>> = groups
         .iter()
-        .map(|(previews, said, measured)| {
-            let previews: Option<Vec<f64>> = previews.iter().copied().collect();
-            Some((previews?, said.clone(), measured.clone()))
+        .map(|one| {
+            let previews: Option<Vec<f64>> = one.previews.iter().copied().collect();
+            Some((previews?, one.said.clone(), one.measured.clone()))
         })
         .collect();
     let anchor = seen
@@ -337,19 +348,17 @@ fn anchor(
         .map(|seen| Anchor::fit(&seen, probe.unit()));
     let pairs: Vec<(Vec<f64>, Vec<f64>)> = groups
         .into_iter()
-        .map(|(previews, said, measured)| {
-            let held = previews.iter().zip(said);
+        .map(|one| {
+            let held = one.previews.iter().zip(one.said);
             let held = held.map(|(preview, said)| match (anchor, preview) {
                 (Some(anchor), Some(preview)) => anchor.apply(*preview, said),
                 _ => said,
             });
-            (held.collect(), measured)
+            (held.collect(), one.measured)
         })
         .collect();
-    let all = |part: fn(&(Vec<f64>, Vec<f64>)) -> &Vec<f64>| -> Vec<f64> {
-        pairs.iter().flat_map(|pair| part(pair).clone()).collect()
-    };
-    let worth = stats::spearman(&all(|p| &p.0), &all(|p| &p.1)) + stats::within(&pairs);
+    let (said, measured): (Vec<_>, Vec<_>) = pairs.iter().cloned().unzip();
+    let worth = stats::spearman(&said.concat(), &measured.concat()) + stats::within(&pairs);
     Ok((anchor, worth))
 }
 
